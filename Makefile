@@ -1,0 +1,115 @@
+# The ways into mser. `make` prints them; every variable can be given on the command line or in the environment,
+# but LANG on the command line only: in the environment it is the locale.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+LANGUAGES :=
+ifeq ($(origin LANG),command line)
+LANGUAGES := $(LANG)
+endif
+# Children get a locale that exists and speaks UTF-8, whatever LANG says.
+UTF8 := $(shell locale -a 2>/dev/null | grep -i -m1 -E '^(C|en_US)\.utf-?8$$' || echo C.UTF-8)
+override LANG := $(UTF8)
+export LANG
+export LC_ALL := $(UTF8)
+export PYTHONUTF8 := 1
+
+MSER_HOME ?= work
+MSER_CORPORA ?= corpora
+DEMO_HOME ?= work/demo
+DEVICE ?= auto
+SEEDS ?= 0 1 2
+FEATURES ?= pooled
+FRAME_RATE ?= 5
+export MSER_HOME MSER_CORPORA DEVICE SEEDS FEATURES FRAME_RATE
+# Without a value these keep the defaults of the commands.
+ifdef UPSTREAMS
+export UPSTREAMS
+endif
+EXPORTED := MSER_DEFINITIONS DTYPE REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES METHODS RUN WORKERS MSER_TEST_UPSTREAM
+$(foreach name,$(EXPORTED),$(if $($(name)),$(eval export $(name))))
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+RUN_PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.mser-ready
+BY_LANGUAGE := $(if $(LANGUAGES),--language "$(LANGUAGES)")
+
+.PHONY: help setup demo manifest extract search train inspect verify test lint clean
+
+help: ## print this
+	@echo "make TARGET [VARIABLE=value ...]"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
+	@echo
+	@echo "Variables (default):"
+	@echo "  LANG              languages such as de or \"de it\"; on the command line only (all there are)"
+	@echo "  UPSTREAMS         speech models: acoustic names, registry names, hub ids, folders"
+	@echo "                    (extract: acoustic; search and train: all that are cached)"
+	@echo "  MSER_CORPORA      folder with a folder for each corpus, only read (corpora)"
+	@echo "  MSER_HOME         folder of everything mser writes (work)"
+	@echo "  MSER_DEFINITIONS  folder of own corpus definitions (none)"
+	@echo "  DEVICE            auto, cpu, cuda, cuda:N (auto)"
+	@echo "  DTYPE             of cached frames: float16 or float32 (float16)"
+	@echo "  REPLACE_CHANGED   1: compute recordings anew that changed since they were cached (refuse)"
+	@echo "  FEATURES          what heads are trained on: pooled, or frames with temporal operations (pooled)"
+	@echo "  FRAME_RATE        frames a second at most, in training (5)"
+	@echo "  SEEDS             (0 1 2)"
+	@echo "  METHODS           (logistic fixed random searched multi-domain)"
+	@echo "  EPOCHS, SEARCH_EPOCHS, CANDIDATES   of training, of a search, of random search (see mser-train --help)"
+	@echo "  WORKERS           processes (one a core)"
+	@echo "  RUN               name of the run folder (made from the inputs)"
+	@echo "  DEMO_HOME         folder of the demo (work/demo)"
+	@echo "  PYTHON, VENV      interpreter 3.11 or 3.12 (first found), environment (.venv)"
+
+setup: $(READY) ## create .venv with the locked versions
+
+$(READY): requirements.lock setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "mser needs Python 3.11 or 3.12; none was found. Give one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(RUN_PYTHON) --requirement requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(RUN_PYTHON) --no-deps --editable .
+	@touch $@
+
+demo: $(READY) ## both stages on small synthetic corpora; ends with a report to look at
+	$(RUN_PYTHON) -m extract demo "$(DEMO_HOME)/corpora"
+	MSER_CORPORA="$(DEMO_HOME)/corpora" MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m extract manifest --language "de en it"
+	MSER_CORPORA="$(DEMO_HOME)/corpora" MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m extract states --language "de en it" \
+		--upstreams "acoustic random-tiny-wav2vec2"
+	MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m train search --language "de en it" $(DEMO_SETTINGS)
+	MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m train fit --language "de en it" --seeds "0 1" $(DEMO_SETTINGS)
+
+DEMO_SETTINGS := --upstreams "acoustic random-tiny-wav2vec2" --features frames --frame-rate 5
+
+manifest: $(READY) ## list the recordings of the languages' corpora: labels, speakers, hashes
+	$(RUN_PYTHON) -m extract manifest $(BY_LANGUAGE)
+
+extract: $(READY) ## cache the hidden states of UPSTREAMS for the manifests' recordings
+	$(RUN_PYTHON) -m extract states $(BY_LANGUAGE)
+
+search: $(READY) ## search a network structure for each language (and test fold)
+	$(RUN_PYTHON) -m train search $(BY_LANGUAGE)
+
+train: $(READY) ## train and test all methods on the cached languages; write the report
+	$(RUN_PYTHON) -m train fit $(BY_LANGUAGE)
+
+inspect: $(READY) ## show what the stores hold
+	$(VENV)/bin/mser inspect $(BY_LANGUAGE)
+
+verify: $(READY) ## check the stores against manifests and recordings
+	$(RUN_PYTHON) -m extract verify $(BY_LANGUAGE)
+
+test: $(READY) ## run the tests
+	$(RUN_PYTHON) -m pytest -q $(PYTEST_OPTIONS)
+
+lint: $(READY) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy mser extract train
+
+clean: ## remove build and test leftovers; keeps .venv and everything in MSER_HOME
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

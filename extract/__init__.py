@@ -1,0 +1,1 @@
+"""Stage one: recordings to manifests, manifests to hidden states in stores."""

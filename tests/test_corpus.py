@@ -1,0 +1,226 @@
+"""Corpus definitions: names to fields for the shipped corpora, the three layouts, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+
+from mser.config import DATA_FOLDER
+from mser.corpus import CorpusDefinition, corpora_of, load_definitions
+from mser.errors import ConfigError, CorpusError
+from mser.labels import load_labels
+
+HEAD: dict[str, Any] = {
+    "name": "own", "title": "t", "language": "it", "licence": "l", "citation": "c", "get": "g",
+    "emotions": {"ang": "anger", "neu": "neutral"},
+}  # fmt: skip
+PATTERN = r"(?P<speaker>\w+)_(?P<emotion>\w+)"
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A definition file; a key set to None is left out."""
+    content = {key: value for key, value in {**HEAD, "pattern": PATTERN, **changes}.items() if value is not None}
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def read(folder: Path, **changes: Any) -> CorpusDefinition:
+    return CorpusDefinition.from_yaml(write(folder, **changes))
+
+
+# (corpus, path, speaker, gender, source label, unified label, text), read off the corpora's own documentation
+NAMES = [
+    ("emodb", "wav/03a01Fa.wav", "03", "male", "F", "happiness", "a01"),
+    ("emodb", "16b10Wb.wav", "16", "female", "W", "anger", "b10"),
+    ("emodb", "wav/08a02Na.wav", "08", "female", "N", "neutral", "a02"),
+    ("emovo", "f1/dis-f1-b1.wav", "f1", "female", "dis", "disgust", "b1"),
+    ("emovo", "EMOVO/m3/sor-m3-l4.wav", "m3", "male", "sor", "surprise", "l4"),
+    ("savee", "DC/su03.wav", "DC", "male", "su", "surprise", "su03"),
+    ("savee", "DC/sa01.wav", "DC", "male", "sa", "sadness", "sa01"),
+    ("savee", "DC/a01.wav", "DC", "male", "a", "anger", "a01"),
+    ("savee", "KL/n30.wav", "KL", "male", "n", "neutral", "n30"),
+    ("urdu", "Angry/SM1_F10_A010.wav", "SM1", "male", "Angry", "anger", None),
+    ("urdu", "data/Sad/SF12_F2_S033.wav", "SF12", "female", "Sad", "sadness", None),
+    ("demo_de", "f1/f1_s3_hap.wav", "f1", "female", "hap", "happiness", "s3"),
+]
+
+
+@pytest.mark.parametrize(("corpus", "path", "speaker", "gender", "source", "unified", "text"), NAMES)
+def test_a_shipped_definition_reads_a_name_of_its_corpus(
+    corpus: str, path: str, speaker: str, gender: str, source: str, unified: str, text: str | None
+) -> None:
+    definition = load_definitions()[corpus]
+    found = definition.reader(Path()).fields_of(PurePosixPath(path))
+    assert (found["speaker"], found["gender"], found["emotion"]) == (speaker, gender, source)
+    assert definition.emotions[source] == unified
+    assert found.get("text_id") == text
+
+
+@pytest.mark.parametrize(
+    ("corpus", "path"),
+    [
+        ("emodb", "wav/03a01Xa.wav"),
+        ("emodb", "wav/3a01Fa.wav"),
+        ("emovo", "f1/dis-x1-b1.wav"),
+        ("savee", "XX/su03.wav"),
+        ("savee", "DC/s03.wav"),
+        ("urdu", "Bored/SM1_F10_A010.wav"),
+        ("demo_de", "f1/f2_s3_hap.wav"),
+    ],
+)
+def test_a_shipped_definition_refuses_other_names(corpus: str, path: str) -> None:
+    with pytest.raises(CorpusError, match="does not match the pattern"):
+        load_definitions()[corpus].reader(Path()).fields_of(PurePosixPath(path))
+
+
+def test_the_published_counts_of_the_shipped_definitions_add_up() -> None:
+    definitions = load_definitions()
+    assert {path.stem for path in (DATA_FOLDER / "corpora").glob("*.yaml")} == set(definitions)
+    for definition in definitions.values():
+        expected = definition.expected
+        assert sum(expected["emotions"].values()) == expected["utterances"], definition.name
+        assert set(expected["emotions"]) == {label for label in definition.emotions.values() if label}
+        if definition.speakers:
+            assert len(definition.speakers) == expected["speakers"]
+
+
+def test_every_label_has_a_place_in_the_plane_or_none_at_all() -> None:
+    labels = load_labels()
+    assert {"anger", "neutral", "happiness", "sadness"} <= set(labels)
+    for name, label in labels.items():
+        assert label.name == name
+        assert (label.valence is None) == (label.arousal is None)
+        assert all(abs(value) <= 1 for value in (label.valence, label.arousal) if value is not None)
+
+
+def test_folders_name_the_fields(tmp_path: Path) -> None:
+    definition = read(tmp_path, pattern=None, folders=["speaker", "emotion"], gender="female")
+    reader = definition.reader(tmp_path)
+    assert reader.fields_of(PurePosixPath("s1/ang/anything.wav")) == {
+        "speaker": "s1", "emotion": "ang", "gender": "female",
+    }  # fmt: skip
+    assert reader.fields_of(PurePosixPath("s1/neu/deeper/x.wav"))["emotion"] == "neu"
+    with pytest.raises(CorpusError, match="speaker/emotion"):
+        reader.fields_of(PurePosixPath("ang/x.wav"))
+    with pytest.raises(CorpusError, match="'joy' is not in the definition"):
+        reader.fields_of(PurePosixPath("s1/joy/x.wav"))
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_a_table_names_the_fields_by_path_with_or_without_suffix(tmp_path: Path, start: bytes) -> None:
+    columns = {"speaker": "spk", "emotion": "label", "gender": "sex", "text_id": "text"}
+    table = {"file": "labels.csv", "path": "wav", "columns": columns, "delimiter": ";"}
+    definition = read(tmp_path, pattern=None, table=table, genders={"F": "female", "M": "male"})
+    rows = "wav;spk;label;sex;text\na/1.wav;s1;ang;F;t1\na/2;s2;neu;M;t2\na/3.wav;;neu;F;t3\na/4.wav;s1;neu;X;t3\n"
+    (tmp_path / "labels.csv").write_bytes(start + rows.encode())
+    reader = definition.reader(tmp_path)
+    one = {"speaker": "s1", "emotion": "ang", "gender": "female", "text_id": "t1"}
+    assert reader.fields_of(PurePosixPath("a/1.wav")) == one
+    assert reader.fields_of(PurePosixPath("a/2.wav"))["gender"] == "male"
+    for path, reason in {"a/9.wav": "no row", "a/3.wav": "no speaker", "a/4.wav": "gender 'X'"}.items():
+        with pytest.raises(CorpusError, match=reason):
+            reader.fields_of(PurePosixPath(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "No such file"), (b"wav,spk\n", "label"), (b"wav,\xff\n", "could not be read")]
+)
+def test_a_table_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    table = {"file": "labels.csv", "path": "wav", "columns": {"speaker": "spk", "emotion": "label"}}
+    definition = read(tmp_path, pattern=None, table=table)
+    if content is not None:
+        (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(CorpusError, match=words) as error:
+        definition.reader(tmp_path)
+    assert str(tmp_path / "labels.csv") in str(error.value)
+
+
+def test_gender_comes_from_the_name_the_speaker_or_the_corpus(tmp_path: Path) -> None:
+    path = PurePosixPath("s1_ang.wav")
+    assert read(tmp_path).reader(tmp_path).fields_of(path)["gender"] == ""
+    assert read(tmp_path, gender="male").reader(tmp_path).fields_of(path)["gender"] == "male"
+    by_speaker = read(tmp_path, gender="male", speakers={"s1": {"gender": "female"}}).reader(tmp_path)
+    assert by_speaker.fields_of(path)["gender"] == "female"
+    assert by_speaker.fields_of(PurePosixPath("s2_ang.wav"))["gender"] == "male"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"colour": "red"}, "colour", "unknown or missing keys"),
+        ({"licence": None}, "licence", "unknown or missing keys"),
+        ({"folders": ["emotion"]}, "pattern, folders, table", "exactly one"),
+        ({"pattern": None}, "pattern, folders, table", "none"),
+        ({"emotions": {"ang": "rage"}}, "emotions", "rage"),
+        ({"emotions": {1: "anger"}}, "emotions", "quotes"),
+        ({"emotions": ["anger"]}, "emotions", "mapping"),
+        ({"speakers": {3: {"gender": "male"}}}, "speakers", "quotes"),
+        ({"pattern": "(?P<speaker>"}, "pattern", "regular expression"),
+        ({"pattern": r"(?P<speaker>\w+)"}, "pattern", "emotion"),
+        ({"pattern": 3}, "pattern", "quotes"),
+        ({"language": "German"}, "language", "ISO 639-1"),
+        ({"language": False}, "language", "quotes"),
+        ({"pattern": None, "folders": ["speaker"]}, "folders", "emotion"),
+        ({"pattern": None, "table": {"file": "x.csv"}}, "table", "columns"),
+    ],
+)
+def test_a_definition_that_cannot_be_used_names_its_file_and_field(
+    tmp_path: Path, changes: dict[str, Any], field: str, words: str
+) -> None:
+    path = write(tmp_path, **changes)
+    with pytest.raises(ConfigError, match=words) as error:
+        load_definitions(tmp_path)
+    assert (error.value.file, error.value.field) == (path, field)
+    assert str(path) in str(error.value)
+
+
+def test_norwegian_without_quotes_is_refused_with_advice(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace("language: it", "language: no"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="put it in quotes"):
+        CorpusDefinition.from_yaml(path)
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("- just\n- a list\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="list"):
+        load_definitions(tmp_path)
+
+
+def test_own_definitions_are_added_and_replace_shipped_ones_by_name(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert set(load_definitions(tmp_path)) == {*load_definitions(), "own"}
+    write(tmp_path, name="emodb", title="mine")
+    replaced = load_definitions(tmp_path)
+    assert (replaced["emodb"].title, replaced["emodb"].language) == ("mine", "it")
+    assert set(replaced) == set(load_definitions())
+    with pytest.raises(ConfigError, match="MSER_DEFINITIONS"):
+        load_definitions(tmp_path / "nowhere")
+
+
+def test_corpora_are_chosen_by_language_in_the_order_asked(tmp_path: Path) -> None:
+    definitions = load_definitions()
+    chosen = corpora_of(["ur", "de"], definitions)
+    assert [item.name for item in chosen] == ["urdu", "demo_de", "emodb"]
+    with pytest.raises(ConfigError, match="language 'xx'") as error:
+        corpora_of(["de", "xx"], definitions)
+    assert "de en it ur" in str(error.value)
+    assert "add a definition" in str(error.value)
+
+
+def test_only_what_decides_the_labels_changes_the_fingerprint(tmp_path: Path) -> None:
+    base = read(tmp_path).fingerprint
+    assert read(tmp_path, title="other", licence="x", get="y", expected={"utterances": 3}).fingerprint == base
+    for change in (
+        {"emotions": {"ang": "anger", "neu": "calm"}},
+        {"pattern": PATTERN + "x"},
+        {"genders": {"f": "female"}},
+        {"speakers": {"s1": {"gender": "male"}}},
+        {"gender": "male"},
+        {"pattern": None, "folders": ["speaker", "emotion"]},
+    ):
+        assert read(tmp_path, **change).fingerprint != base, change

@@ -1,0 +1,156 @@
+"""What stage two knows of a language: utterances, labels, folds, audit and the states of its experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mser.config import Workspace, fingerprint, store_name
+from mser.errors import ConfigError, StoreError
+from mser.loader import Expert, frames_expert, pooled_expert, pooled_moments
+from mser.manifest import Utterance, read_manifests
+from mser.model import ExpertShape
+from mser.nas.genotype import FRAMES_SPACE, POOLED_SPACE, SearchSpace
+from mser.protocol import Audit, Fold, audit, make_folds, require_disjoint
+from mser.store import Store
+from mser.store.provenance import FILE_NAME
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which of the cached states are trained on.
+
+    Attributes:
+        kind: ``frames`` or ``pooled`` (mean and deviation over frames).
+        frame_rate: frames a second, at most; longer sequences are averaged down. Speech has four to five
+            syllables a second, and emotion moves no faster.
+    """
+
+    kind: str = "pooled"
+    frame_rate: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("frames", "pooled"):
+            raise ConfigError("Unknown features.", field="FEATURES", expected="frames or pooled", found=self.kind)
+        if self.frame_rate <= 0:
+            raise ConfigError("The frame rate must be positive.", field="FRAME_RATE", found=self.frame_rate)
+
+    @property
+    def space(self) -> SearchSpace:
+        return FRAMES_SPACE if self.kind == "frames" else POOLED_SPACE
+
+
+@dataclass(frozen=True)
+class LanguageData:
+    """One language, ready to train on.
+
+    Attributes:
+        emotions: E, sorted. stores: upstream name -> corpus -> store.
+    """
+
+    language: str
+    utterances: tuple[Utterance, ...]
+    emotions: tuple[str, ...]
+    stores: dict[str, dict[str, Store]]
+    manifests: dict[str, str]
+    features: Features
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(N,) int64, indices into ``emotions``."""
+        return torch.tensor([self.emotions.index(row.emotion) for row in self.utterances])
+
+    @cached_property
+    def folds(self) -> list[Fold]:
+        return make_folds(self.utterances)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The audit of the folds; raises ProtocolError where a test speaker is in training."""
+        report = audit("+".join(self.manifests), self.utterances, self.folds)
+        require_disjoint(report)
+        return report
+
+    @cached_property
+    def experts(self) -> tuple[Expert, ...]:
+        """One an upstream, not yet standardised."""
+        if self.features.kind == "pooled":
+            return tuple(pooled_expert(stores, self.utterances) for stores in self.stores.values())
+        rate = self.features.frame_rate
+        return tuple(frames_expert(stores, self.utterances, rate) for stores in self.stores.values())
+
+    @property
+    def shapes(self) -> tuple[ExpertShape, ...]:
+        return tuple(ExpertShape(expert.name, expert.layers, expert.dim) for expert in self.experts)
+
+    def means(self, upstream: str) -> np.ndarray:
+        """Means over frames: (N, L, D) float32, for probes."""
+        return pooled_moments(self.stores[upstream], self.utterances)[:, :, 0].numpy()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything the language's numbers come from."""
+        stores = {
+            name: {corpus: store.provenance.fingerprint for corpus, store in stores.items()}
+            for name, stores in self.stores.items()
+        }
+        return fingerprint([self.language, self.manifests, stores, self.features.kind, self.features.frame_rate])
+
+
+def cached_upstreams(workspace: Workspace, corpora: Sequence[str]) -> list[str]:
+    """Upstreams that have a store of every one of the corpora."""
+    found = [{path.parent.name for path in (workspace.cache / corpus).glob(f"*/{FILE_NAME}")} for corpus in corpora]
+    return sorted(set.intersection(*found)) if found else []
+
+
+def load_languages(
+    workspace: Workspace, languages: Sequence[str], upstreams: Sequence[str], features: Features
+) -> list[LanguageData]:
+    """Reads manifests and opens stores.
+
+    Args:
+        languages: all with a manifest if empty. upstreams: names as given to extract; all that are cached for
+            every corpus if empty.
+
+    Raises:
+        ManifestError, StoreError: something is missing, damaged or does not fit; the message says what to run.
+    """
+    manifests = read_manifests(workspace, languages)
+    corpora = [manifest.corpus for manifest in manifests]
+    names = [store_name(name) for name in upstreams] or cached_upstreams(workspace, corpora)
+    if not names:
+        raise StoreError(
+            "No upstream has been extracted for all of these corpora.",
+            file=workspace.cache,
+            expected=f"stores of {', '.join(corpora)}",
+            hint='run `make extract LANG="..." UPSTREAMS="..."`',
+        )
+    found = []
+    for language in languages or sorted({manifest.language for manifest in manifests}):
+        own = [manifest for manifest in manifests if manifest.language == language]
+        utterances = tuple(row for manifest in own for row in manifest.utterances)
+        stores = {name: {one.corpus: _open(workspace, one.corpus, name, language) for one in own} for name in names}
+        emotions = tuple(sorted({row.emotion for row in utterances}))
+        fingerprints = {manifest.corpus: manifest.fingerprint for manifest in own}
+        found.append(LanguageData(language, utterances, emotions, stores, fingerprints, features))
+    return found
+
+
+def _open(workspace: Workspace, corpus: str, upstream: str, language: str) -> Store:
+    folder = workspace.store(corpus, upstream)
+    if not (folder / FILE_NAME).is_file():
+        there = cached_upstreams(workspace, [corpus])
+        raise StoreError(
+            f"Upstream {upstream!r} was not extracted for {corpus}.",
+            file=folder,
+            field="UPSTREAMS",
+            expected=f"one of the extracted ones: {' '.join(there) or 'none yet'}",
+            found=upstream,
+            hint=f'run `make extract LANG={language} UPSTREAMS="{upstream}"`',
+        )
+    return Store(folder)

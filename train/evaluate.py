@@ -1,0 +1,219 @@
+"""From the results of a run to the numbers of its report."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from mser import __version__
+from mser.config import read_json
+from mser.errors import RunError
+from mser.metrics import clustered_intervals, confusion, score
+from train.data import LanguageData
+from train.prior import choices
+from train.search import folds_to_search, read_search
+from train.study import METHODS, Study, result_path
+
+SCHEMA_VERSION = 1
+
+
+def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Scores every method of a finished run.
+
+    Returns:
+        The content of ``results.json``: JSON-able, percent for every score.
+
+    Raises:
+        RunError: a result is missing or was made from other data.
+    """
+    pairs = [(data, method) for data in languages for method in study.methods]
+    results = {(data.language, method): _read(study, data, method) for data, method in pairs}
+    searches = {data.language: [read_search(study.inputs, data, f.name) for f in data.folds] for data in languages}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": study.folder.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mser_version": __version__,
+        "notes": notes(languages),
+        "settings": {**study.inputs.settings.to_dict(), "seeds": list(study.seeds)},
+        "upstreams": [
+            {**asdict(shape), "random_weights": _random_weights(languages[0], shape.name)}
+            for shape in languages[0].shapes
+        ],
+        "languages": [_language(data) for data in languages],
+        "methods": [
+            {"name": name, "title": METHODS[name][0], "description": METHODS[name][1]} for name in study.methods
+        ],
+        "results": [_scores(data, method, results[data.language, method]) for data, method in pairs],
+        "gates": [
+            _gates(data, method, results[data.language, method]) for data, method in pairs if method != "logistic"
+        ],
+        "searches": [_search(one) for data in languages for one in searches[data.language]],
+        "layer_choices": [
+            {"language": data.language, **choices(one["probes"], one["fold"])}
+            for data in languages
+            for one in searches[data.language]
+        ],
+        "timings": [*_search_timings(study, languages), *timings],
+    }
+
+
+def _read(study: Study, data: LanguageData, method: str) -> list[dict[str, Any]]:
+    found = []
+    for seed in study.seeds[:1] if method == "logistic" else study.seeds:
+        for fold in data.folds:
+            path = result_path(study, method, data.language, fold.name, seed)
+            if not path.is_file():
+                raise RunError("A result of the run is missing.", file=path, hint="run `make train` again")
+            result = read_json(path)
+            if result["data"] != data.fingerprint:
+                raise RunError(
+                    "A result of the run was made from other data.",
+                    file=path,
+                    field="data",
+                    expected=data.fingerprint,
+                    found=result["data"],
+                    hint="give another RUN, or delete this one",
+                )
+            found.append(result)
+    return found
+
+
+def notes(languages: Sequence[LanguageData]) -> list[str]:
+    """What a reader must know before any number."""
+    found = []
+    synthetic = sorted({row.corpus for data in languages for row in data.utterances if row.corpus.startswith("demo_")})
+    if synthetic:
+        found.append(
+            f"The corpora {', '.join(synthetic)} are synthetic, made by a speech synthesiser: "
+            "these numbers show that everything works, and nothing about real speech."
+        )
+    found += [
+        f"{shape.name} has random weights and was never trained: it shows the flow, never an accuracy."
+        for shape in languages[0].shapes
+        if _random_weights(languages[0], shape.name)
+    ]
+    return found
+
+
+def _random_weights(data: LanguageData, upstream: str) -> bool:
+    store = next(iter(data.stores[upstream].values()))
+    return bool(store.provenance.upstream["random_weights"])
+
+
+def _language(data: LanguageData) -> dict[str, Any]:
+    return {
+        "language": data.language,
+        "corpora": list(data.manifests),
+        "emotions": list(data.emotions),
+        "utterances": len(data.utterances),
+        "speakers": len({row.speaker_id for row in data.utterances}),
+        "minutes": sum(row.seconds for row in data.utterances) / 60,
+        "protocol": data.audit.protocol,
+        "chance": 100 / len(data.emotions),
+        "audit": {**asdict(data.audit), "messages": list(data.audit.messages)},
+        "folds": [{"name": fold.name, "train": len(fold.train), "test": len(fold.test)} for fold in data.folds],
+    }
+
+
+def _scores(data: LanguageData, method: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Scores over all test utterances joined, for each seed; each utterance is tested once a seed."""
+    rows = {row.utterance_id: number for number, row in enumerate(data.utterances)}
+    truth = data.labels.numpy()
+    seeds = sorted({result["seed"] for result in results})
+    predictions = np.full((len(seeds), len(truth)), -1)
+    per_fold, seconds = [], 0.0
+    for result in results:
+        place = [rows[key] for key in result["utterance_ids"]]
+        predicted = np.array(result["probabilities"]).argmax(1)
+        predictions[seeds.index(result["seed"]), place] = predicted
+        per_fold.append(
+            {
+                "fold": result["fold"],
+                "seed": result["seed"],
+                **asdict(score(truth[place], predicted)),
+            }
+        )
+        seconds += result["seconds"]
+    if (predictions < 0).any():
+        raise RunError(f"{method} did not test every utterance of {data.language} once.", hint="run `make train` again")
+    scores = [score(truth, one) for one in predictions]
+    speakers = np.array([row.speaker_id for row in data.utterances])
+    bounds = clustered_intervals(truth, predictions, speakers)
+    summary: dict[str, Any] = {}
+    for name, (low, high) in bounds.items():
+        values = [getattr(one, name) for one in scores]
+        summary[name] = {"mean": float(np.mean(values)), "deviation": float(np.std(values)), "low": low, "high": high}
+    folds = [one["uar"] for one in per_fold]
+    return {
+        "language": data.language,
+        "method": method,
+        "seeds": seeds,
+        "utterances": scores[0].utterances,
+        "emotions": scores[0].emotions,
+        **summary,
+        "fold_uar": {"mean": float(np.mean(folds)), "deviation": float(np.std(folds))},
+        "per_seed": [
+            {"seed": seed, **{name: getattr(one, name) for name in bounds}}
+            for seed, one in zip(seeds, scores, strict=True)
+        ],
+        "per_fold": per_fold,
+        "confusion": np.sum([confusion(truth, one, data.emotions) for one in predictions], axis=0).tolist(),
+        "seconds": seconds,
+    }
+
+
+def _gates(data: LanguageData, method: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Gate weights over utterances, and layer weights over folds and seeds."""
+    gates = np.concatenate([np.array(result["gates"]) for result in results])
+    within = np.mean([np.array(result["gates"]).std(0) for result in results], axis=0)
+    layers: dict[str, list[list[float]]] = defaultdict(list)
+    for result in results:
+        for expert, weights in result["layers"].items():
+            layers[expert].append(weights)
+    return {
+        "language": data.language,
+        "method": method,
+        "experts": results[0]["experts"],
+        "mean": gates.mean(0).tolist(),
+        "deviation": within.tolist(),
+        "layers": {
+            expert: {"mean": np.mean(rows, axis=0).tolist(), "deviation": np.std(rows, axis=0).tolist()}
+            for expert, rows in layers.items()
+        },
+    }
+
+
+def _search(found: dict[str, Any]) -> dict[str, Any]:
+    searched = found["searched"]
+    return {
+        "language": found["language"],
+        "fold": found["fold"],
+        "genotype": searched["genotype"],
+        "text": searched["text"],
+        "dev_uar": searched["dev_uar"],
+        "random": {
+            "dev_uar": found["random"]["dev_uar"],
+            "text": found["random"]["text"],
+            "candidates": [{"text": one["text"], "dev_uar": one["dev_uar"]} for one in found["candidates"]],
+        },
+        "fixed": {"dev_uar": found["fixed"]["dev_uar"]},
+        "curves": found["curves"],
+        "seconds": found["seconds"],
+    }
+
+
+def _search_timings(study: Study, languages: Sequence[LanguageData]) -> list[dict[str, Any]]:
+    found = []
+    for data in languages:
+        seconds: dict[str, float] = defaultdict(float)
+        for fold in folds_to_search(data):
+            for stage, spent in read_search(study.inputs, data, fold.name)["seconds"].items():
+                seconds[stage] += spent
+        found += [{"stage": stage, "language": data.language, "seconds": spent} for stage, spent in seconds.items()]
+    return found

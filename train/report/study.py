@@ -1,0 +1,132 @@
+"""The results of one run, by language and method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from mser.errors import RunError
+
+SCHEMA_VERSION = 1
+#: The scores of a result, and the name each has for readers.
+METRICS = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1"}
+#: What stands where a number is missing.
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Read access to what ``train.evaluate`` found.
+
+    Attributes:
+        content: the results, as they are written to ``results.json``.
+    """
+
+    content: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        found = self.content.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise RunError(
+                "The results are of another schema.", field="schema_version", expected=SCHEMA_VERSION, found=found,
+                hint="evaluate the run again",
+            )  # fmt: skip
+
+    @property
+    def languages(self) -> list[dict[str, Any]]:
+        return list(self.content.get("languages", []))
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods, in the order of the table; those that only results name come last."""
+        named = [method["name"] for method in self.content.get("methods", [])]
+        return list(dict.fromkeys([*named, *(result["method"] for result in self.content.get("results", []))]))
+
+    def title(self, method: str) -> str:
+        titles = {entry["name"]: entry.get("title") for entry in self.content.get("methods", [])}
+        return titles.get(method) or method
+
+    def result(self, language: str, method: str) -> dict[str, Any] | None:
+        for result in self.content.get("results", []):
+            if (result["language"], result["method"]) == (language, method):
+                return dict(result)
+        return None
+
+    def results(self, language: str) -> dict[str, dict[str, Any]]:
+        """The results of a language by method, in the order of the table."""
+        found = {method: self.result(language, method) for method in self.methods}
+        return {method: result for method, result in found.items() if result is not None}
+
+    def of_language(self, part: str, language: str) -> list[dict[str, Any]]:
+        """The entries of a part (``gates``, ``searches``, ``layer_choices``) that belong to a language."""
+        return [entry for entry in self.content.get(part, []) if entry.get("language") == language]
+
+    def nested_searches(self, language: dict[str, Any]) -> list[dict[str, Any]]:
+        """The searches of a language's test folds, without one made on all speakers for a model to be used."""
+        folds = {fold["name"] for fold in language.get("folds", [])}
+        searches = self.of_language("searches", language["language"])
+        return [search for search in searches if not folds or search["fold"] in folds]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether the value can be written as a number: no text, no None, not NaN.
+
+    >>> is_number(3), is_number(None), is_number(float("nan"))
+    (True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def number(value: Any, digits: int = 1) -> str:
+    """A number with so many decimals, or a dash where there is none.
+
+    >>> number(93.04), number(0.1234, 3), number(None)
+    ('93.0', '0.123', '–')
+    """
+    return f"{value:.{digits}f}" if is_number(value) else MISSING
+
+
+def spread(summary: Mapping[str, Any] | None, digits: int = 1) -> str:
+    """Mean and deviation.
+
+    >>> spread({"mean": 93.04, "deviation": 0.41})
+    '93.0 ± 0.4'
+    """
+    summary = summary or {}
+    return f"{number(summary.get('mean'), digits)} ± {number(summary.get('deviation'), digits)}"
+
+
+def bounds(summary: Mapping[str, Any] | None) -> str:
+    """The 95 % interval.
+
+    >>> bounds({"low": 90.1, "high": 95.2})
+    '[90.1, 95.2]'
+    """
+    summary = summary or {}
+    return f"[{number(summary.get('low'))}, {number(summary.get('high'))}]"
+
+
+def short(text: object, letters: int) -> str:
+    """The text, or its beginning where it is longer than so many letters.
+
+    >>> short("whisper", 7), short("whisper-base", 8)
+    ('whisper', 'whisper…')
+    """
+    written = str(text)
+    return written if len(written) <= letters else f"{written[: letters - 1]}…"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as a reader says them.
+
+    >>> duration(0.25), duration(12.34), duration(754), duration(7260)
+    ('0.2 s', '12.3 s', '12 min 34 s', '2 h 1 min')
+    """
+    if not is_number(seconds):
+        return MISSING
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
