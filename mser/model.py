@@ -3,7 +3,8 @@
 An utterance's way, for language g:
 
     states of expert k (B, L, T, D_k) --layer mix--> (B, T, D_k) --projection, shared by languages--> (B, T, H)
-    --operation--> (B, T, H) --pooling, linear--> e_k (B, H) --gate_g over experts--> fused (B, H) --head_g--> logits
+    --operation--> (B, T, H) --pooling, linear, normalised--> e_k (B, H)
+    --gate_g over experts--> fused (B, H) --head_g--> logits (B, E)
 
 After Wang et al. 2022 (arXiv 2211.08237): experts, gates and structure of their own for each language, and a
 contrastive loss on the embedding before the classifier.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from mser.errors import ConfigError
@@ -87,8 +89,20 @@ class Output:
     gate: Tensor
 
 
+def normalised(embeddings: Tensor) -> Tensor:
+    """Each embedding with mean 0 and deviation 1 over its features: (B, H) -> (B, H).
+
+    Without it a gate's weight would say little: an expert whose features shift from speaker to speaker, as loudness
+    and pitch do, grows large on a new speaker and drowns the others at a weight of a few percent.
+    """
+    return functional.layer_norm(embeddings, embeddings.shape[-1:])
+
+
 class Branch(nn.Module):
-    """What follows the projection for one expert: operation, pooling, embedding: (B, T, H) -> (B, H)."""
+    """What follows the projection for one expert: operation, pooling, embedding: (B, T, H) -> (B, H).
+
+    The embedding is normalised (:func:`normalised`).
+    """
 
     def __init__(self, operation: str, pooling: str, settings: ModelSettings) -> None:
         super().__init__()
@@ -97,7 +111,7 @@ class Branch(nn.Module):
         self.embed = nn.Linear(self.pooling.size, settings.hidden)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        return self.embed(self.pooling(self.operation(x, lengths), lengths))
+        return normalised(self.embed(self.pooling(self.operation(x, lengths), lengths)))
 
 
 class LanguageNetwork(nn.Module):

@@ -45,7 +45,8 @@ def plain_forward(model: MultiGateModel, batch: Batch, used: list[int]) -> tuple
             mixed = np.einsum("l,ltd->td", softmax(w[f"networks.de.mixes.{place}.logits"]), states)
             projected = mixed @ w[f"projections.{k}.weight"].T + w[f"projections.{k}.bias"]
             embed = f"networks.de.branches.{place}.embed"
-            total += weight * (projected.mean(0) @ w[f"{embed}.weight"].T + w[f"{embed}.bias"])
+            embedded = projected.mean(0) @ w[f"{embed}.weight"].T + w[f"{embed}.bias"]
+            total += weight * (embedded - embedded.mean()) / np.sqrt(embedded.var() + 1e-5)
         fused.append(np.maximum(total, 0))
     embedding = np.array(fused)
     head = "networks.de.head.classifier"

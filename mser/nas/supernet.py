@@ -14,20 +14,22 @@ from torch import Tensor, nn
 from mser.gating import LayerMix, make_gate
 from mser.heads import POOLINGS, Head
 from mser.loader import Batch
-from mser.model import ExpertShape, ModelSettings, Output, Prior
+from mser.model import ExpertShape, ModelSettings, Output, Prior, normalised
 from mser.nas.genotype import GATES, HEADS, Genotype, SearchSpace
 from mser.nas.operations import PARAMETER_FREE, make_operation
 
 #: Alphas start this close to zero, so that no choice begins ahead.
 ALPHA_START = 1e-3
+#: An expert decided for ``zero`` keeps this much, so that gates never sum to nothing.
+SMALLEST_KEPT = 1e-6
 
 
 class MixedBranch(nn.Module):
-    """All operations, then all poolings, of one expert: (B, T, H) -> (B, H)."""
+    """All operations but ``zero``, then all poolings, of one expert: (B, T, H) -> (B, H)."""
 
     def __init__(self, space: SearchSpace, settings: ModelSettings) -> None:
         super().__init__()
-        self.operations = nn.ModuleList(make_operation(name, settings.hidden) for name in space.operations)
+        self.operations = nn.ModuleList(make_operation(name, settings.hidden) for name in kept_operations(space))
         poolings = [POOLINGS[name](settings.hidden) for name in space.poolings]
         self.poolings = nn.ModuleList(poolings)
         self.embeds = nn.ModuleList(nn.Linear(pooling.size, settings.hidden) for pooling in poolings)
@@ -36,7 +38,12 @@ class MixedBranch(nn.Module):
         """``operation`` and ``pooling``: a weight each, that sum to 1."""
         mixed = sum(weight * run(x, lengths) for weight, run in zip(operation, self.operations, strict=True))
         ways = zip(pooling, self.poolings, self.embeds, strict=True)
-        return sum(weight * embed(pool(mixed, lengths)) for weight, pool, embed in ways)
+        return normalised(sum(weight * embed(pool(mixed, lengths)) for weight, pool, embed in ways))
+
+
+def kept_operations(space: SearchSpace) -> list[str]:
+    """The operations that keep an expert: all but ``zero``."""
+    return [name for name in space.operations if name != "zero"]
 
 
 class Supernet(nn.Module):
@@ -74,20 +81,31 @@ class Supernet(nn.Module):
         return [value for value in self.parameters() if id(value) not in structure]
 
     def forward(self, batch: Batch) -> Output:
+        kept, operation = self._operation_weights()
         pooling = self.pooling_alpha.softmax(0)
         embedded = []
         for number, branch in enumerate(self.branches):
             frames = self.projections[number](self.dropout(self.mixes[number](batch.states[number])))
-            operation = self.operation_alpha[number].softmax(0)
-            embedded.append(branch(frames, batch.lengths[number], operation, pooling))
+            embedded.append(branch(frames, batch.lengths[number], operation[number], pooling))
         embeddings = torch.stack(embedded, dim=1)
-        gate = (
-            torch.stack([gate(embeddings) for gate in self.gates]).mul(self.gate_alpha.softmax(0)[:, None, None]).sum(0)
-        )
+        ways = zip(self.gate_alpha.softmax(0), self.gates, strict=True)
+        gate = sum(weight * run(embeddings) for weight, run in ways) * kept
+        gate = gate / gate.sum(1, keepdim=True)
         fused = self.dropout(torch.relu((gate.unsqueeze(2) * embeddings).sum(1)))
         head = self.head_alpha.softmax(0)
         logits = sum(weight * run(fused)[1] for weight, run in zip(head, self.heads, strict=True))
         return Output(logits, fused, gate)
+
+    def _operation_weights(self) -> tuple[Tensor, Tensor]:
+        """How far each expert is kept (K,), and the weights (K, operations but zero) of what it is then given.
+
+        The weight on ``zero`` takes an expert's gate away and leaves its embedding alone, as a network that leaves the
+        expert out and shares its gate among the others does.
+        """
+        zero = self.space.operations.index("zero")
+        others = [number for number in range(len(self.space.operations)) if number != zero]
+        left_out = self.operation_alpha.softmax(1)[:, zero]
+        return (1 - left_out).clamp(min=SMALLEST_KEPT), self.operation_alpha[:, others].softmax(1)
 
     def beta_decay(self) -> Tensor:
         """The mean of logsumexp(alpha) over all choices (Ye et al. 2022, beta-DARTS, arXiv 2203.01665, equation 11)."""
