@@ -18,8 +18,8 @@ class StudySettings:
     """Settings of search and training.
 
     Attributes:
-        candidates: structures that random search tries for each fold; at the default the tries take about as long
-            as a differentiable search.
+        candidates: structures that random search tries for each fold; at the default, on pooled statistics, the tries
+            take about as long as a differentiable search.
         layer_scale, expert_scale: points of dev UAR by which a layer (an expert) must lead for e times the weight at
             the start of training; see :func:`train.prior.prior_of`.
     """
@@ -28,7 +28,7 @@ class StudySettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     fit: FitSettings = field(default_factory=FitSettings)
-    candidates: int = 6
+    candidates: int = 4
     layer_scale: float = 2.0
     expert_scale: float = 10.0
 

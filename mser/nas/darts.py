@@ -29,8 +29,8 @@ class SearchSettings:
         beta_decay: largest factor of the beta-decay loss; it rises linearly from 0 over the epochs. 0: plain DARTS.
     """
 
-    epochs: int = 12
-    least_steps: int = 120
+    epochs: int = 30
+    least_steps: int = 300
     batch_size: int = 32
     rate: float = 2e-3
     decay: float = 1e-2
