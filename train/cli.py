@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mser import __version__
 from mser.cli import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
 from mser.config import Workspace, fingerprint, read_json, write_json, write_text
 from mser.errors import ConfigError, RunError
+from mser.model import ModelSettings
 from mser.nas.darts import SearchSettings
 from train.data import Features, LanguageData, load_languages
 from train.evaluate import evaluate
@@ -62,12 +62,23 @@ def study_options(command: Any) -> Any:
                 help="Frames a second, at most; more are averaged down.",
             ),
             click.option(
-                "--epochs", envvar="EPOCHS", default=FitSettings.epochs, show_default=True, help="Of a training."
+                "--epochs",
+                envvar="EPOCHS",
+                type=click.IntRange(min=1),
+                help=f"Of a training; {FitSettings.epochs}, and at least {FitSettings.least_steps} steps, "
+                "if not given.",
             ),
-            click.option("--search-epochs", envvar="SEARCH_EPOCHS", default=SearchSettings.epochs, show_default=True),
+            click.option(
+                "--search-epochs",
+                envvar="SEARCH_EPOCHS",
+                type=click.IntRange(min=1),
+                help=f"Of a search; {SearchSettings.epochs}, and at least {SearchSettings.least_steps} steps, "
+                "if not given.",
+            ),
             click.option(
                 "--candidates",
                 envvar="CANDIDATES",
+                type=click.IntRange(min=1),
                 default=StudySettings.candidates,
                 show_default=True,
                 help="Structures that random search tries.",
@@ -265,6 +276,7 @@ def report_command(run: Path, workspace: Workspace) -> None:
     settings = config["settings"]
     restored = StudySettings(
         features=Features(**settings["features"]),
+        model=ModelSettings(**settings["model"]),
         fit=FitSettings(**settings["fit"]),
         search=SearchSettings(**settings["search"]),
         candidates=settings["candidates"],
@@ -283,20 +295,18 @@ def _inputs(
     upstreams: tuple[str, ...],
     features: str,
     frame_rate: float,
-    epochs: int,
-    search_epochs: int,
+    epochs: int | None,
+    search_epochs: int | None,
     candidates: int,
     device: str,
 ) -> Inputs:
-    if min(epochs, search_epochs, candidates) < 1:
-        raise ConfigError("Epochs and candidates must be positive.", found=(epochs, search_epochs, candidates))
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if chosen.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("There is no CUDA device.", field="DEVICE", expected="cpu or auto", found=device)
     settings = StudySettings(
         features=Features(features, frame_rate),
-        fit=FitSettings(epochs=epochs),
-        search=replace(SearchSettings(), epochs=search_epochs),
+        fit=FitSettings(epochs=epochs, least_steps=1) if epochs else FitSettings(),
+        search=SearchSettings(epochs=search_epochs, least_steps=1) if search_epochs else SearchSettings(),
         candidates=candidates,
     )
     return Inputs(workspace.root, upstreams, settings, chosen)
