@@ -194,14 +194,21 @@ class MultiGateModel(nn.Module):
         self.domains = {domain.language: domain for domain in domains}
         self.experts, self.settings = tuple(experts), settings
         self.projections = nn.ModuleList(nn.Linear(expert.dim, settings.hidden) for expert in experts)
-        self.networks = nn.ModuleDict({domain.language: build_network(domain, experts, settings) for domain in domains})
+        # Under a key that no method of a module has: `to` is Tongan.
+        self.networks = nn.ModuleDict(
+            {f"lang_{domain.language}": build_network(domain, experts, settings) for domain in domains}
+        )
+
+    def network(self, language: str) -> nn.Module:
+        """The parts of one language."""
+        return self.networks[f"lang_{language}"]
 
     def forward(self, language: str, batch: Batch) -> Output:
-        return self.networks[language](batch, self.projections)
+        return self.network(language)(batch, self.projections)
 
     def layer_weights(self, language: str) -> dict[str, list[float]]:
         """The layer mix of each expert that the language uses."""
-        network: Any = self.networks[language]
+        network: Any = self.network(language)
         return {
             self.experts[number].name: mix.weights().tolist()
             for number, mix in zip(network.used, network.mixes, strict=True)

@@ -194,7 +194,7 @@ def test_mixtures_have_a_rate_of_their_own() -> None:
     fit(model, {"de": loader}, {"de": TRAIN}, replace(QUICK, epochs=1, rate=0.0, mixture_rate=0.1), 0)
     fresh = dict(model_of().named_parameters())
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, fresh[name])}
-    assert moved == {"networks.de.mixes.0.logits"}  # the gate of one expert has nothing to weigh
+    assert moved == {"networks.lang_de.mixes.0.logits"}  # the gate of one expert has nothing to weigh
 
 
 def test_states_that_are_not_finite_are_an_error() -> None:

@@ -36,20 +36,20 @@ def model_of(*domains: Domain) -> MultiGateModel:
 def plain_forward(model: MultiGateModel, batch: Batch, used: list[int]) -> tuple[np.ndarray, ...]:
     """Logits, embedding and gate of ``PLAIN``'s structure, utterance by utterance, by numpy alone."""
     w = {name: value.detach().numpy().astype(np.float64) for name, value in model.named_parameters()}
-    gate = softmax(w["networks.de.gate.logits"])
+    gate = softmax(w["networks.lang_de.gate.logits"])
     fused = []
     for row in range(len(batch.labels)):
         total = np.zeros(8)
         for place, (weight, k) in enumerate(zip(gate, used, strict=True)):
             states = batch.states[k][row].numpy()[:, : int(batch.lengths[k][row])]
-            mixed = np.einsum("l,ltd->td", softmax(w[f"networks.de.mixes.{place}.logits"]), states)
+            mixed = np.einsum("l,ltd->td", softmax(w[f"networks.lang_de.mixes.{place}.logits"]), states)
             projected = mixed @ w[f"projections.{k}.weight"].T + w[f"projections.{k}.bias"]
-            embed = f"networks.de.branches.{place}.embed"
+            embed = f"networks.lang_de.branches.{place}.embed"
             embedded = projected.mean(0) @ w[f"{embed}.weight"].T + w[f"{embed}.bias"]
             total += weight * (embedded - embedded.mean()) / np.sqrt(embedded.var() + 1e-5)
         fused.append(np.maximum(total, 0))
     embedding = np.array(fused)
-    head = "networks.de.head.classifier"
+    head = "networks.lang_de.head.classifier"
     return embedding @ w[f"{head}.weight"].T + w[f"{head}.bias"], embedding, gate
 
 
@@ -112,14 +112,14 @@ def test_uniform_prior_gives_equal_weights() -> None:
 def test_languages_share_the_projections_and_nothing_else() -> None:
     conditioned = replace(PLAIN, operations={"e0": "conv3", "e1": "bigru"}, gate="conditioned", depth=1, width=4)
     model = model_of(domain(conditioned), domain(conditioned, "it"))
-    own = [{id(value) for value in model.networks[language].parameters()} for language in ("de", "it")]
+    own = [{id(value) for value in model.network(language).parameters()} for language in ("de", "it")]
     shared = {id(value) for value in model.projections.parameters()}
     assert not own[0] & own[1]
     assert not (own[0] | own[1]) & shared
     assert own[0] | own[1] | shared == {id(value) for value in model.parameters()}
     model("de", random_batch(FRAMES)).logits.sum().backward()
     assert all(value.grad is not None for value in model.projections.parameters())
-    assert all(value.grad is None for value in model.networks["it"].parameters())
+    assert all(value.grad is None for value in model.network("it").parameters())
 
 
 def test_each_language_has_its_own_emotions_and_structure() -> None:
@@ -134,7 +134,7 @@ def test_each_language_has_its_own_emotions_and_structure() -> None:
 @pytest.mark.parametrize(("gate", "count"), [("constant", 3), ("conditioned", 2)])
 def test_mixture_parameters_are_layer_mixes_and_constant_gates(gate: str, count: int) -> None:
     model = model_of(domain(replace(PLAIN, gate=gate, depth=1, width=4)))
-    network = model.networks["de"]
+    network = model.network("de")
     expected = [mix.logits for mix in network.mixes]
     expected += [network.gate.logits] if gate == "constant" else []
     assert {id(value) for value in model.mixture_parameters()} == {id(value) for value in expected}
@@ -153,3 +153,8 @@ def test_experts_are_matched_by_name_whatever_their_order_in_the_genotype() -> N
     turned = replace(PLAIN, operations={"e1": "zero", "e0": "skip"})
     output = model_of(domain(turned)).eval()("de", random_batch(FRAMES))
     assert output.gate[:, 0].tolist() == [1, 1, 1]
+
+
+def test_a_language_whose_code_is_a_method_of_modules_is_no_trouble() -> None:
+    tongan = replace(domain(), language="to")
+    assert model_of(tongan).eval()("to", random_batch(FRAMES)).logits.shape == (3, 3)

@@ -134,7 +134,7 @@ def discrete(supernet: Supernet, genotype: Genotype) -> MultiGateModel:
     """The genotype's network with the supernet's weights."""
     domain = Domain("de", ("anger", "fear", "joy"), genotype, Prior.uniform(shapes(2)))
     model = MultiGateModel([domain], shapes(2), SETTINGS)
-    network = model.networks["de"]
+    network = model.network("de")
     pooling = supernet.space.poolings.index(genotype.pooling)
     for row, (mixed, branch) in enumerate(zip(supernet.branches, network.branches, strict=True)):
         operation = kept_operations(supernet.space).index(genotype.operations[NAMES[row]])
