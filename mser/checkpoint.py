@@ -35,8 +35,8 @@ def save_model(
         for number, expert in enumerate(experts):
             if expert.shift is None or expert.scale is None:
                 raise ValueError(f"the experts of {language} are not standardised")
-            tensors[f"shift.{language}.{number}"] = expert.shift.contiguous()
-            tensors[f"scale.{language}.{number}"] = expert.scale.contiguous()
+            tensors[f"shift.{language}.{number}"] = expert.shift.clone()
+            tensors[f"scale.{language}.{number}"] = expert.scale.clone()
     head = {
         "schema_version": SCHEMA_VERSION,
         "settings": asdict(model.settings),
