@@ -82,7 +82,8 @@ demo: $(READY) ## both stages on small synthetic corpora; ends with a report to 
 	MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m train search --language "de en it" $(DEMO_SETTINGS)
 	MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m train fit --language "de en it" --seeds "0 1" $(DEMO_SETTINGS)
 
-DEMO_SETTINGS := --upstreams "acoustic random-tiny-wav2vec2" --features frames --frame-rate 5
+DEMO_SETTINGS := --upstreams "acoustic random-tiny-wav2vec2" --features frames --frame-rate 5 \
+	--epochs 20 --search-epochs 12 --candidates 2
 
 manifest: $(READY) ## list the recordings of the languages' corpora: labels, speakers, hashes
 	$(RUN_PYTHON) -m extract manifest $(BY_LANGUAGE)
