@@ -80,10 +80,10 @@ demo: $(READY) ## both stages on small synthetic corpora; ends with a report to 
 	MSER_CORPORA="$(DEMO_HOME)/corpora" MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m extract states --language "de en it" \
 		--upstreams "acoustic random-tiny-wav2vec2"
 	MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m train search --language "de en it" $(DEMO_SETTINGS)
-	MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m train fit --language "de en it" --seeds "0 1" $(DEMO_SETTINGS)
+	MSER_HOME="$(DEMO_HOME)" $(RUN_PYTHON) -m train fit --language "de en it" --seeds 0 $(DEMO_SETTINGS)
 
 DEMO_SETTINGS := --upstreams "acoustic random-tiny-wav2vec2" --features frames --frame-rate 5 \
-	--epochs 20 --search-epochs 12 --candidates 2
+	--epochs 20 --search-epochs 8 --candidates 2
 
 manifest: $(READY) ## list the recordings of the languages' corpora: labels, speakers, hashes
 	$(RUN_PYTHON) -m extract manifest $(BY_LANGUAGE)
