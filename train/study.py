@@ -136,12 +136,7 @@ def train_and_test(
 ) -> None:
     """Trains one model on the training speakers of each part, and tests each of ``tested`` (or all) once."""
     began = time.monotonic()
-    settings = study.inputs.settings
-    torch.manual_seed(seed)
-    model = MultiGateModel([part[2] for part in parts], parts[0][0].shapes, settings.model).to(study.inputs.device)
-    loaders = {part[0].language: part[4] for part in parts}
-    rows = {part[0].language: part[1].train for part in parts}
-    losses = fit(model, loaders, rows, settings.fit, seed, shared_labels(parts, study.inputs.device))
+    model, losses = trained(study, parts, seed)
     seconds = time.monotonic() - began
     facts = {
         "method": method,
@@ -171,6 +166,16 @@ def train_and_test(
                 "layers": model.layer_weights(data.language),
             },
         )
+
+
+def trained(study: Study, parts: Sequence[Part], seed: int) -> tuple[MultiGateModel, list[float]]:
+    """One model of all parts' languages, trained on their folds' training speakers, and the loss of each epoch."""
+    settings, device = study.inputs.settings, study.inputs.device
+    torch.manual_seed(seed)
+    model = MultiGateModel([part[2] for part in parts], parts[0][0].shapes, settings.model).to(device)
+    loaders = {part[0].language: part[4] for part in parts}
+    rows = {part[0].language: part[1].train for part in parts}
+    return model, fit(model, loaders, rows, settings.fit, seed, shared_labels(parts, device))
 
 
 def shared_labels(parts: Sequence[Part], device: str) -> dict[str, torch.Tensor]:
@@ -237,11 +242,7 @@ def final_model(study: Study) -> Path:
         genotype = Genotype.from_dict(search["searched"]["genotype"])
         domain = Domain(language, data.emotions, genotype, prior_of(search["probes"], settings))
         parts.append((data, fold, domain, *standardised(data, fold, study.inputs.device)))
-    torch.manual_seed(study.seeds[0])
-    model = MultiGateModel([part[2] for part in parts], parts[0][0].shapes, settings.model).to(study.inputs.device)
-    loaders = {part[0].language: part[4] for part in parts}
-    rows = {part[0].language: part[1].train for part in parts}
-    fit(model, loaders, rows, settings.fit, study.seeds[0], shared_labels(parts, study.inputs.device))
+    model, _ = trained(study, parts, study.seeds[0])
     facts = {
         "method": "multi-domain",
         "seed": study.seeds[0],
