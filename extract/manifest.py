@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from mser.audio import SUFFIXES, pcm_sha256, read_pcm
-from mser.corpus import CorpusDefinition
+from extract.listing import Candidate, candidates
+from mser.audio import scan_pcm
+from mser.corpus import CorpusDefinition, LabelReader
 from mser.errors import AudioError, CorpusError
 from mser.manifest import Manifest, Rejected, Utterance
+
+#: Decoding and hashing leave the interpreter to other threads; more than these wait for the disk.
+SCAN_THREADS = min(8, os.cpu_count() or 1)
+#: Groups of equal recordings that are named; more are counted.
+SHOWN_DUPLICATES = 5
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,7 @@ class Scan:
     Attributes:
         rejected: files that cannot be used, with reasons.
         left_out: utterances whose emotion the definition maps to null.
-        warnings: differences from the published counts.
+        warnings: differences from the published counts, and recordings that hold the same samples.
     """
 
     manifest: Manifest
@@ -60,26 +70,22 @@ def scan(
         CorpusError: no usable file in the corpus's folder.
     """
     folder = corpora / definition.name
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    reader = definition.reader(folder)
+    files = candidates(folder)
     utterances: dict[str, Utterance] = {}
     rejected: list[Rejected] = []
     left_out = 0
-    for done, path in enumerate(files, start=1):
-        relative = PurePosixPath(path.relative_to(folder).as_posix())
-        try:
-            utterance = read_utterance(definition, reader.fields_of(relative), path, relative)
-        except (CorpusError, AudioError) as error:
-            rejected.append(Rejected(str(relative), error.what))
-        else:
-            if utterance is None:
+    with closing(_examined(files, definition, definition.reader(folder))) as examined:
+        for done, found in enumerate(examined, start=1):
+            if found is None:
                 left_out += 1
-            elif utterance.utterance_id in utterances:
-                twin = utterances[utterance.utterance_id].path
-                rejected.append(Rejected(str(relative), f"same name as {twin} in another format"))
+            elif isinstance(found, Rejected):
+                rejected.append(found)
+            elif found.utterance_id in utterances:
+                twin = utterances[found.utterance_id].path
+                rejected.append(Rejected(found.path, f"same name as {twin} in another format"))
             else:
-                utterances[utterance.utterance_id] = utterance
-        advance(done, len(files))
+                utterances[found.utterance_id] = found
+            advance(done, len(files))
     if not utterances:
         raise CorpusError(
             f"No file of corpus {definition.name!r} can be used.",
@@ -91,7 +97,29 @@ def scan(
         )
     rows = tuple(utterances[key] for key in sorted(utterances))
     manifest = Manifest(definition.name, definition.language, rows, definition.fingerprint)
-    return Scan(manifest, tuple(rejected), left_out, tuple(differences(definition, rows)))
+    warnings = (*differences(definition, rows), *duplicates(definition.name, rows))
+    return Scan(manifest, tuple(rejected), left_out, warnings)
+
+
+def _examined(
+    files: Sequence[Candidate], definition: CorpusDefinition, reader: LabelReader
+) -> Generator[Utterance | Rejected | None, None, None]:
+    """What becomes of each file, in order; decoded in threads."""
+    with ThreadPoolExecutor(SCAN_THREADS) as threads:
+        try:
+            yield from threads.map(partial(_examine, definition, reader), files)
+        finally:
+            # Ctrl-C waits for the files that are being decoded, not for all that are queued.
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _examine(definition: CorpusDefinition, reader: LabelReader, file: Candidate) -> Utterance | Rejected | None:
+    if file.fault:
+        return Rejected(file.printable, file.fault)
+    try:
+        return read_utterance(definition, reader.fields_of(file.relative), file.path, file.relative)
+    except (CorpusError, AudioError) as error:
+        return Rejected(file.printable, error.what)
 
 
 def read_utterance(
@@ -105,7 +133,7 @@ def read_utterance(
     emotion = definition.emotions[found["emotion"]]
     if emotion is None:
         return None
-    samples, sample_rate = read_pcm(path)
+    pcm = scan_pcm(path)
     return Utterance(
         utterance_id=f"{definition.name}/{relative.with_suffix('')}",
         corpus=definition.name,
@@ -117,9 +145,9 @@ def read_utterance(
         source_label=found["emotion"],
         intensity=found.get("intensity", ""),
         text_id=found.get("text_id", ""),
-        num_samples=len(samples),
-        sample_rate=sample_rate,
-        sha256=pcm_sha256(samples, sample_rate),
+        num_samples=pcm.num_samples,
+        sample_rate=pcm.sample_rate,
+        sha256=pcm.sha256,
     )
 
 
@@ -141,3 +169,19 @@ def differences(definition: CorpusDefinition, rows: tuple[Utterance, ...]) -> It
     ]
     if unlike:
         yield f"{definition.name}: other counts than published: {', '.join(unlike)}"
+
+
+def duplicates(name: str, rows: Sequence[Utterance]) -> Iterator[str]:
+    """Sentences on recordings that hold the same samples, naming them, and what differs between their labels."""
+    by_hash: dict[str, list[Utterance]] = defaultdict(list)
+    for row in rows:
+        by_hash[row.sha256].append(row)
+    groups = [group for group in by_hash.values() if len(group) > 1]
+    for group in groups[:SHOWN_DUPLICATES]:
+        sentence = f"{name}: the same samples in {' and '.join(row.path for row in group)}"
+        for field in ("speaker", "emotion"):
+            values = sorted({getattr(row, field) for row in group})
+            sentence += f"; {field}s {', '.join(values)}" if len(values) > 1 else ""
+        yield sentence
+    if len(groups) > SHOWN_DUPLICATES:
+        yield f"{name}: the same samples in {len(groups) - SHOWN_DUPLICATES} more groups of recordings"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from typing import Any
 from mser.config import DATA_FOLDER, fingerprint, read_yaml
 from mser.errors import ConfigError, CorpusError
 from mser.labels import load_labels
+from mser.manifest import leads_out
 
 #: What a definition can read from a name or a table; other groups are ignored.
 FIELDS = ("speaker", "emotion", "text_id", "gender", "intensity")
@@ -141,6 +143,7 @@ class LabelReader:
     def __init__(self, definition: CorpusDefinition, folder: Path) -> None:
         self.definition = definition
         self.pattern = re.compile(definition.pattern) if definition.pattern else None
+        self.ambiguous: set[str] = set()
         self.rows = self._read_table(folder, definition.table) if definition.table else {}
 
     def _read_table(self, folder: Path, table: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -148,7 +151,7 @@ class LabelReader:
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 rows = list(csv.DictReader(file, delimiter=table.get("delimiter", ",")))
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise CorpusError("The table of a corpus could not be read.", file=path, found=error) from error
         columns = set(rows[0]) if rows else set()
         needed = {table["path"], *table["columns"].values()}
@@ -160,7 +163,12 @@ class LabelReader:
                 found=sorted(columns),
                 hint="mend `table` in the definition",
             )
-        return {row[table["path"]]: row for row in rows}
+        by_path: dict[str, dict[str, str]] = {}
+        for row in rows:
+            place = _composed(row[table["path"]] or "")
+            if by_path.setdefault(place, row) != row:
+                self.ambiguous.add(place)
+        return by_path
 
     def fields_of(self, relative: PurePosixPath) -> dict[str, str]:
         """The fields a file's place gives: speaker, emotion as written, text_id, gender, intensity.
@@ -176,10 +184,13 @@ class LabelReader:
             raise CorpusError(f"emotion {found.get('emotion')!r} is not in the definition")
         if not found.get("speaker"):
             raise CorpusError("no speaker is given by its name, folder or table")
+        if leads_out(found["speaker"]):
+            raise CorpusError(f"results are named after speakers, and {found['speaker']!r} leads out of their folder")
         found["gender"] = self._gender(found)
         return found
 
     def _raw_fields(self, relative: PurePosixPath) -> dict[str, str]:
+        relative = PurePosixPath(_composed(str(relative)))
         if self.pattern:
             match = self.pattern.fullmatch(str(relative.with_suffix("")))
             if match is None:
@@ -191,9 +202,12 @@ class LabelReader:
                 raise CorpusError(f"expected folders {'/'.join(self.definition.folders)} above the file")
             groups = dict(zip(self.definition.folders, levels, strict=False))
         else:
-            row = self.rows.get(str(relative)) or self.rows.get(str(relative.with_suffix("")))
+            names = [str(relative), str(relative.with_suffix(""))]
+            row = self.rows.get(names[0]) or self.rows.get(names[1])
             if row is None:
                 raise CorpusError("no row of the table names it")
+            if self.ambiguous.intersection(names):
+                raise CorpusError("several rows of the table name it, and differ")
             columns = self.definition.table["columns"] if self.definition.table else {}
             groups = {name: row[column] for name, column in columns.items()}
         return {name: str(value) for name, value in groups.items() if name in FIELDS and value is not None}
@@ -247,3 +261,8 @@ def corpora_of(languages: Iterable[str], definitions: Mapping[str, CorpusDefinit
 
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+
+
+def _composed(text: str) -> str:
+    """Names as definitions and tables are written: macOS stores an umlaut as a letter and an accent."""
+    return unicodedata.normalize("NFC", text)

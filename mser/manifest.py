@@ -7,7 +7,8 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mser.config import Workspace, read_json, write_json, write_text
 from mser.errors import ManifestError
@@ -107,23 +108,15 @@ class Manifest:
         """Reads a manifest back.
 
         Raises:
-            ManifestError: it is missing, of another schema, or edited since it was written.
+            ManifestError: it is missing, damaged, of another schema, edited since it was written, or has rows that
+                no scan writes, such as a path that leads out of the corpus folder.
         """
         path = workspace.manifests / f"{corpus}.csv"
         if not path.with_suffix(".json").is_file() or not path.is_file():
             raise ManifestError(
                 f"There is no manifest of corpus {corpus!r}.", file=path, hint="run `make manifest` for its language"
             )
-        head = read_json(path.with_suffix(".json"))
-        if head.get("schema_version") != SCHEMA_VERSION:
-            raise ManifestError(
-                "The manifest has another schema version.",
-                file=path,
-                field="schema_version",
-                expected=SCHEMA_VERSION,
-                found=head.get("schema_version"),
-                hint="run `make manifest` again",
-            )
+        head = _read_head(path.with_suffix(".json"))
         manifest = cls(corpus, head["language"], _read_rows(path), head["definition"])
         if manifest.fingerprint != head["fingerprint"]:
             raise ManifestError(
@@ -134,6 +127,18 @@ class Manifest:
                 found=manifest.fingerprint,
                 hint="run `make manifest` again; to change labels, change the corpus definition",
             )
+        seen: set[str] = set()
+        for number, row in enumerate(manifest.utterances, start=1):
+            fault = _fault_of(row, manifest, seen)
+            if fault:
+                raise ManifestError(
+                    f"The manifest has a row that no scan writes: {fault}.",
+                    file=path,
+                    field=f"row {number}",
+                    found=f"utterance {row.utterance_id!r}, path {row.path!r}",
+                    hint="run `make manifest` again",
+                )
+            seen.add(row.utterance_id)
         return manifest
 
 
@@ -143,7 +148,7 @@ def read_manifests(workspace: Workspace, languages: Sequence[str] | None) -> lis
     Raises:
         ManifestError: a language has none.
     """
-    heads = [read_json(path) for path in sorted(workspace.manifests.glob("*.json"))]
+    heads = [_read_head(path) for path in sorted(workspace.manifests.glob("*.json"))]
     present = sorted({head["language"] for head in heads})
     for language in languages or []:
         if language not in present:
@@ -159,12 +164,70 @@ def read_manifests(workspace: Workspace, languages: Sequence[str] | None) -> lis
     return [Manifest.read(workspace, corpus) for corpus in chosen]
 
 
+def _read_head(path: Path) -> dict[str, Any]:
+    """What ``<corpus>.json`` says of a manifest."""
+    head = read_json(path)
+    if isinstance(head, dict) and head.get("schema_version") != SCHEMA_VERSION:
+        raise ManifestError(
+            "The manifest has another schema version.",
+            file=path.with_suffix(".csv"),
+            field="schema_version",
+            expected=SCHEMA_VERSION,
+            found=head.get("schema_version"),
+            hint="run `make manifest` again",
+        )
+    names = ("corpus", "language", "definition", "fingerprint")
+    if not isinstance(head, dict) or not all(isinstance(head.get(name), str) for name in names):
+        raise ManifestError(
+            "The head of a manifest is damaged.", file=path, expected=", ".join(names), hint="run `make manifest` again"
+        )
+    if head["corpus"] != path.stem:
+        raise ManifestError(
+            "The head of a manifest is of another corpus.",
+            file=path,
+            field="corpus",
+            expected=path.stem,
+            found=head["corpus"],
+            hint="run `make manifest` again",
+        )
+    return head
+
+
+def _fault_of(row: Utterance, manifest: Manifest, seen: set[str]) -> str | None:
+    """Why a row cannot come from a scan, if so; ``seen`` holds the ids of the rows before it."""
+    if not all((row.utterance_id, row.path, row.speaker, row.emotion)):
+        return "its utterance_id, path, speaker or emotion is empty"
+    if row.utterance_id in seen:
+        return "its utterance_id occurs twice"
+    if leads_out(row.path):
+        return "its path leads out of the corpus folder"
+    if leads_out(row.speaker):
+        return f"results are named after its speaker, and {row.speaker!r} leads out of their folder"
+    if (row.corpus, row.language) != (manifest.corpus, manifest.language):
+        return f"it is of corpus {row.corpus!r} and language {row.language!r}"
+    if row.num_samples < 1 or row.sample_rate < 1:
+        return "it has no samples"
+    return None
+
+
+def leads_out(text: str) -> bool:
+    """Whether a path, or a speaker after whom results are named, leads out of the folder it is put below.
+
+    >>> leads_out("f1/a.wav"), leads_out("f1/../../a.wav"), leads_out("/f1/a.wav")
+    (False, True, True)
+    """
+    return "\0" in text or PurePosixPath(text).is_absolute() or ".." in PurePosixPath(text).parts
+
+
 def _to_csv(kind: type, rows: Iterable[Utterance | Rejected]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [item.name for item in fields(kind)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue()
+    return "".join(map(_csv_line, [[item.name for item in fields(kind)], *(asdict(row).values() for row in rows)]))
+
+
+def _csv_line(values: Iterable[object]) -> str:
+    # The writer quotes the line breaks that end its lines: names may hold both kinds, so both must be in its end.
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _read_rows(path: Path) -> tuple[Utterance, ...]:
@@ -174,7 +237,7 @@ def _read_rows(path: Path) -> tuple[Utterance, ...]:
                 Utterance(**{name: int(value) if name in COUNTS else value for name, value in row.items()})  # type: ignore
                 for row in csv.DictReader(file)
             ]
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, csv.Error, OSError) as error:
         raise ManifestError(
             "The manifest has a damaged row.", file=path, found=error, hint="run `make manifest` again"
         ) from error
