@@ -27,7 +27,8 @@ export MSER_HOME MSER_CORPORA DEVICE SEEDS FEATURES FRAME_RATE
 ifdef UPSTREAMS
 export UPSTREAMS
 endif
-EXPORTED := MSER_DEFINITIONS DTYPE REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES METHODS RUN WORKERS MSER_TEST_UPSTREAM
+EXPORTED := MSER_DEFINITIONS DTYPE LAYERS FRAMES POOLED WINDOW OVERLAP COMPUTE BATCHING SCHEDULER WAIT RECOMPUTE \
+	REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES METHODS RUN WORKERS MSER_TEST_UPSTREAM
 $(foreach name,$(EXPORTED),$(if $($(name)),$(eval export $(name))))
 
 VENV ?= .venv
@@ -37,7 +38,7 @@ RUN_PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.mser-ready
 BY_LANGUAGE := $(if $(LANGUAGES),--language "$(LANGUAGES)")
 
-.PHONY: help setup demo manifest extract search train inspect verify test lint clean
+.PHONY: help setup demo manifest plan extract search train inspect verify test lint clean
 
 help: ## print this
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -52,14 +53,22 @@ help: ## print this
 	@echo "  MSER_HOME         folder of everything mser writes (work)"
 	@echo "  MSER_DEFINITIONS  folder of own corpus definitions (none)"
 	@echo "  DEVICE            auto, cpu, cuda, cuda:N (auto)"
-	@echo "  DTYPE             of cached frames: float16 or float32 (float16)"
+	@echo "  DTYPE             of cached frames: float16, float32 or int8 with a scale a feature (float16)"
+	@echo "  LAYERS            to keep, such as 4-9 or 0,6,12 (all)"
+	@echo "  FRAMES, POOLED    0: leave states of frames, or their mean and deviation, out (1, 1)"
+	@echo "  WINDOW, OVERLAP   seconds: longer recordings are run in windows (30, 4; WINDOW=0: never)"
+	@echo "  COMPUTE           what models calculate in: float32, float16, bfloat16 (as the store was begun, or float32)"
+	@echo "  BATCHING          solo, equal lengths, masked ... (as the store was begun, or measured on CUDA)"
+	@echo "  SCHEDULER         extract on the workers of a Dask cluster: tcp://host:8786 (none)"
+	@echo "  WAIT              1: wait for another extraction of the same store (refuse)"
+	@echo "  RECOMPUTE         utterances of each store that verify computes again (2)"
 	@echo "  REPLACE_CHANGED   1: compute recordings anew that changed since they were cached (refuse)"
 	@echo "  FEATURES          what heads are trained on: pooled, or frames with temporal operations (pooled)"
 	@echo "  FRAME_RATE        frames a second at most, in training (5)"
 	@echo "  SEEDS             (0 1 2)"
 	@echo "  METHODS           (logistic fixed random searched multi-domain)"
 	@echo "  EPOCHS, SEARCH_EPOCHS, CANDIDATES   of training, of a search, of random search (see mser-train --help)"
-	@echo "  WORKERS           processes (one a core)"
+	@echo "  WORKERS           processes (search and train: one a core; extract: one a GPU, else this one alone)"
 	@echo "  RUN               name of the run folder (made from the inputs)"
 	@echo "  DEMO_HOME         folder of the demo (work/demo)"
 	@echo "  PYTHON, VENV      interpreter 3.11 or 3.12 (first found), environment (.venv)"
@@ -87,6 +96,9 @@ DEMO_SETTINGS := --upstreams "acoustic random-tiny-wav2vec2" --features frames -
 
 manifest: $(READY) ## list the recordings of the languages' corpora: labels, speakers, hashes
 	$(RUN_PYTHON) -m extract manifest $(BY_LANGUAGE)
+
+plan: $(READY) ## hours, frames, gigabytes and time of an extraction, before it runs
+	$(RUN_PYTHON) -m extract plan $(BY_LANGUAGE)
 
 extract: $(READY) ## cache the hidden states of UPSTREAMS for the manifests' recordings
 	$(RUN_PYTHON) -m extract states $(BY_LANGUAGE)

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
-import torch
 
+from extract.choose import pick_device
 from extract.demo import make_demo_corpora
 from extract.manifest import present, scan
-from extract.states import Summary, extract
-from extract.verify import verify
-from mser.cli import MserGroup, console, home_option, languages_option, print_table, progress_bar, upstreams_option
+from extract.session import Session, Told, run_session
+from extract.states import Settings
+from extract.verify import Verdict, verify
+from extract.windows import OVERLAP_SECONDS, WINDOW_SECONDS
+from mser.cli import (
+    MserGroup,
+    Words,
+    console,
+    home_option,
+    languages_option,
+    print_table,
+    progress_bar,
+    upstreams_option,
+)
 from mser.config import Workspace
 from mser.corpus import CorpusDefinition, corpora_of, load_definitions
 from mser.errors import ConfigError, CorpusError, StoreError
-from mser.manifest import Manifest, read_manifests
+from mser.manifest import read_manifests
 from mser.store.provenance import FILE_NAME
-from mser.upstream import Upstream, load_upstream
+from mser.upstream import POLICIES
 
 #: Faults of a store that are printed before the rest is only counted.
 SHOWN_FAULTS = 10
@@ -39,6 +51,97 @@ definitions_option = click.option(
     default=None,
     help="Folder of own corpus definitions (MSER_DEFINITIONS).",
 )
+
+
+class Layers(click.ParamType):
+    """Numbers and ranges of layers: ``4-9``, ``0,6,12``; nothing for all."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        found: set[int] = set()
+        for word in value.replace(",", " ").split():
+            match = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if first > last:
+                raise ConfigError("These are no layers.", field="LAYERS", expected="such as 4-9 or 0,6,12", found=word)
+            found |= set(range(first, last + 1))
+        return tuple(sorted(found))
+
+
+def running_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how upstreams are run and what is kept of them."""
+    options = [
+        click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."),
+        click.option(
+            "--compute",
+            envvar="COMPUTE",
+            type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+            default="auto",
+            show_default=True,
+            help="What models calculate in; auto: as the store was begun, else float32. Half precision needs CUDA.",
+        ),
+        click.option(
+            "--batching",
+            envvar="BATCHING",
+            type=click.Choice(["auto", *POLICIES]),
+            default="auto",
+            show_default=True,
+            help="auto: as the store was begun, else measured on CUDA; alone on a CPU.",
+        ),
+        click.option(
+            "--dtype",
+            envvar="DTYPE",
+            type=click.Choice(["float16", "float32", "int8"]),
+            default="float16",
+            show_default=True,
+            help="Of cached frames; int8 has a scale for each feature of an utterance.",
+        ),
+        click.option("--layers", envvar="LAYERS", type=Layers(), default="", help="To keep: 4-9 or 0,6,12; all."),
+        click.option(
+            "--frames/--no-frames", envvar="FRAMES", default=True, show_default=True, help="Keep states of every frame."
+        ),
+        click.option(
+            "--pooled/--no-pooled", envvar="POOLED", default=True, show_default=True, help="Keep mean and deviation."
+        ),
+        click.option(
+            "--window",
+            envvar="WINDOW",
+            type=float,
+            default=WINDOW_SECONDS,
+            show_default=True,
+            help="Seconds; longer recordings are run in overlapping windows. 0: never.",
+        ),
+        click.option(
+            "--overlap", envvar="OVERLAP", type=float, default=OVERLAP_SECONDS, show_default=True, help="Seconds."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def session_of(
+    upstreams: tuple[str, ...],
+    corpora: Path,
+    workspace: Workspace,
+    device: str,
+    compute: str,
+    batching: str,
+    dtype: str,
+    layers: tuple[int, ...],
+    frames: bool,
+    pooled: bool,
+    window: float,
+    overlap: float,
+) -> Session:
+    """What the options of ``running_options`` say."""
+    keep = tuple(name for name, kept in (("frames", frames), ("pooled", pooled)) if kept)
+    pick_device(device)
+    settings = Settings(dtype, keep, layers, window, overlap)
+    return Session(workspace, corpora, upstreams, settings, device, compute, batching)
 
 
 @click.group(cls=MserGroup)
@@ -85,7 +188,7 @@ def manifest_command(languages: tuple[str, ...], corpora: Path, definitions: Pat
         rows,
     )
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        warn(warning)
 
 
 def _to_scan(languages: tuple[str, ...], corpora: Path, known: dict[str, CorpusDefinition]) -> list[CorpusDefinition]:
@@ -107,121 +210,193 @@ def _to_scan(languages: tuple[str, ...], corpora: Path, known: dict[str, CorpusD
 @languages_option
 @upstreams_option
 @corpora_option
-@click.option(
-    "--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N (DEVICE)."
-)
-@click.option(
-    "--dtype", envvar="DTYPE", type=click.Choice(["float16", "float32"]), default="float16", show_default=True
-)
-@click.option("--frames/--no-frames", default=True, show_default=True, help="Keep the states of every frame.")
-@click.option("--pooled/--no-pooled", default=True, show_default=True, help="Keep mean and deviation over frames.")
+@running_options
 @click.option("--replace-changed", envvar="REPLACE_CHANGED", is_flag=True, help="Recompute recordings that changed.")
+@click.option("--wait", envvar="WAIT", is_flag=True, help="Wait for another extraction of the same store to end.")
+@click.option("--scheduler", envvar="SCHEDULER", default="", help="Address of a Dask scheduler: tcp://host:8786.")
+@click.option(
+    "--workers",
+    envvar="WORKERS",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Processes of a local cluster; one a GPU by default.",
+)
 @home_option
 def states_command(
     languages: tuple[str, ...],
     upstreams: tuple[str, ...],
     corpora: Path,
-    device: str,
-    dtype: str,
-    frames: bool,
-    pooled: bool,
-    replace_changed: bool,
     workspace: Workspace,
+    replace_changed: bool,
+    wait: bool,
+    scheduler: str,
+    workers: int,
+    **running: Any,
 ) -> None:
     """Compute the hidden states that the stores lack."""
     manifests = read_manifests(workspace, languages)
-    keep = [name for name, kept in (("frames", frames), ("pooled", pooled)) if kept]
-    chosen, threads = pick_device(device), torch.get_num_threads()
-    rows = []
-    for name in upstreams:
-        upstream = load_upstream(name, chosen)
-        # The acoustic recipes are many small operations: threads only make them wait for each other.
-        torch.set_num_threads(1 if upstream.info.family == "acoustic" else threads)
-        for manifest in manifests:
-            store = workspace.store(manifest.corpus, upstream.info.name)
-            began = time.monotonic()
-            with progress_bar(f"{manifest.corpus} x {upstream.info.name}", "utterances") as advance:
-                summary = extract(
-                    manifest,
-                    corpora / manifest.corpus,
-                    upstream,
-                    store,
-                    dtype=dtype,
-                    keep=keep,
-                    replace_changed=replace_changed,
-                    advance=_with_rate(advance, began),
-                )
-            rows.append(_row(manifest, upstream, summary, time.monotonic() - began))
-        if upstream.info.random_weights:
-            console.print(f"{name} has random weights: it shows the flow, never an accuracy.", style="yellow")
-    columns = ["corpus", "upstream", "computed", "kept", "layers x dim", "MB", "seconds", "x real time"]
-    print_table(f"Stores in {workspace.cache}", columns, rows)
+    session = session_of(upstreams, corpora, workspace, **running)
+    rows: list[list[str]] = []
 
-
-def _with_rate(advance: Callable[..., None], began: float) -> Callable[[int, int, float], None]:
-    """Adds the seconds of audio done in a second to a progress bar."""
-
-    def advance_with_rate(done: int, total: int, seconds: float) -> None:
-        advance(done, total, f"{seconds / (time.monotonic() - began):.1f} x real time")
-
-    return advance_with_rate
-
-
-def _row(manifest: Manifest, upstream: Upstream, summary: Summary, spent: float) -> list[str]:
-    return [
-        manifest.corpus,
-        upstream.info.name,
-        str(summary.computed),
-        str(summary.kept),
-        f"{upstream.info.layers} x {upstream.info.dim}",
-        f"{summary.store.size_bytes() / 1e6:.0f}",
-        f"{spent:.1f}",
-        f"{summary.seconds_of_audio / spent:.1f}",
-    ]
-
-
-def pick_device(name: str) -> torch.device:
-    """The device by name; ``auto`` takes CUDA where there is one.
-
-    Raises:
-        ConfigError: no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        known = device.type in ("cpu", "cuda")
-    except RuntimeError:
-        known = False
-    if not known:
-        raise ConfigError("No such device.", field="DEVICE", expected="auto, cpu, cuda or cuda:N", found=name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            "The CUDA device is not there.",
-            field="DEVICE",
-            expected=f"one of {torch.cuda.device_count()} CUDA devices",
-            found=name,
-            hint="use DEVICE=cpu or DEVICE=auto",
+    def tell(told: Told) -> None:
+        spent, summary = told.seconds, told.summary
+        rows.append(
+            [
+                told.corpus,
+                told.upstream,
+                str(summary.computed),
+                str(summary.kept),
+                f"{summary.store.provenance.layers} x {summary.store.provenance.dim}",
+                told.policy,
+                f"{summary.store.size_bytes() / 1e6:.0f}",
+                f"{spent:.1f}",
+                f"{summary.seconds_of_audio / spent:.1f}",
+            ]
         )
-    return device
+        for remark in told.remarks:
+            warn(remark)
+
+    failed = run_session(
+        session,
+        manifests,
+        scheduler=scheduler,
+        workers=workers,
+        replace_changed=replace_changed,
+        wait=wait,
+        tell=tell,
+        progress=_progress,
+    )
+    columns = ["corpus", "upstream", "computed", "kept", "layers x dim", "batching", "MB", "seconds", "x real time"]
+    if rows:
+        print_table(f"Stores in {workspace.cache}", columns, rows)
+    for error in failed[:-1]:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+    if failed:
+        raise failed[-1]
+
+
+def _progress(title: str) -> Any:
+    """A progress bar that also shows the seconds of audio done in a second."""
+    return progress_bar(title, "utterances", rate=True)
+
+
+def warn(text: str) -> None:
+    console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+@main.command("plan")
+@languages_option
+@upstreams_option
+@corpora_option
+@running_options
+@click.option(
+    "--workers", envvar="WORKERS", type=click.IntRange(min=0), default=0, help="Processes or GPUs that will compute."
+)
+@home_option
+def plan_command(
+    languages: tuple[str, ...],
+    upstreams: tuple[str, ...],
+    corpora: Path,
+    workspace: Workspace,
+    workers: int,
+    **running: Any,
+) -> None:
+    """Tell hours, frames, gigabytes and time of an extraction from a short sample, and whether the disk holds it."""
+    manifests = read_manifests(workspace, languages)
+    session = session_of(upstreams, corpora, workspace, **running)
+    found = list(session.plan(manifests, max(1, workers)))
+    total = sum(one.bytes for one in found)
+    print_table(
+        f"To be extracted into {workspace.cache}",
+        ["corpus", "upstream", "missing", "of", "shards", "hours", "frames", "GB", "time"],
+        [
+            [
+                one.corpus,
+                one.upstream,
+                str(one.missing),
+                str(one.utterances),
+                str(one.shards),
+                f"{one.hours:.2f}",
+                str(one.frames),
+                f"{one.bytes / 1e9:.3f}",
+                duration(one.seconds),
+            ]
+            for one in found
+        ]
+        + [["all", "", "", "", "", "", "", f"{total / 1e9:.3f}", duration(sum(one.seconds for one in found))]],
+    )
+    session.require_room(total)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> duration(3725.2), duration(59.6)
+    ('1:02:05', '0:01:00')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 @main.command("verify")
 @languages_option
 @corpora_option
+@click.option(
+    "--upstreams",
+    envvar="UPSTREAMS",
+    type=Words(),
+    default="",
+    help="Where to find upstreams given as folders, for --recompute and --batching.",
+)
+@click.option(
+    "--recompute",
+    envvar="RECOMPUTE",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Random utterances of each store.",
+)
+@click.option("--batching", is_flag=True, help="Instead: run utterances alone and batched, a line a layer.")
+@click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @home_option
-def verify_command(languages: tuple[str, ...], corpora: Path, workspace: Workspace) -> None:
-    """Check every store: shards, checksums, values, coverage, and the recordings where they are present."""
-    verdicts = []
-    for manifest in read_manifests(workspace, languages):
+def verify_command(
+    languages: tuple[str, ...],
+    corpora: Path,
+    upstreams: tuple[str, ...],
+    recompute: int,
+    batching: bool,
+    device: str,
+    workspace: Workspace,
+) -> None:
+    """Check every store: shards, checksums, values, coverage, recordings where present, and states computed again."""
+    manifests = read_manifests(workspace, languages)
+    if batching:
+        _print_batching(Session(workspace, corpora, upstreams or ("acoustic",), Settings(), device), manifests)
+        return
+    verdicts: list[Verdict] = []
+    again = Session(workspace, corpora, upstreams, Settings(), device).recompute
+    for manifest in manifests:
         for path in sorted((workspace.cache / manifest.corpus).glob(f"*/{FILE_NAME}")):
             with progress_bar(f"verify {manifest.corpus} x {path.parent.name}") as advance:
-                verdicts.append(verify(manifest, corpora / manifest.corpus, path.parent, advance))
+                verdict = verify(manifest, corpora / manifest.corpus, path.parent, advance)
+            if recompute and not verdict.faults:
+                verdict = again(verdict, manifest, path.parent, recompute)
+            verdicts.append(verdict)
+    columns = ["corpus", "upstream", "utterances", "shards", "recordings", "computed again", "difference", "faults"]
     rows = [
-        [one.corpus, one.upstream, str(one.utterances), str(one.shards), str(one.recordings), str(len(one.faults))]
+        [
+            one.corpus,
+            one.upstream,
+            str(one.utterances),
+            str(one.shards),
+            str(one.recordings),
+            one.recomputed,
+            one.difference,
+            str(len(one.faults)),
+        ]
         for one in verdicts
     ]
-    print_table("Stores verified", ["corpus", "upstream", "utterances", "shards", "recordings", "faults"], rows)
+    print_table("Stores verified", columns, rows)
     for one in verdicts:
         for fault in one.faults[:SHOWN_FAULTS]:
             console.print(f"{one.corpus} x {one.upstream}: {fault}", style="red", markup=False, soft_wrap=True)
@@ -231,6 +406,17 @@ def verify_command(languages: tuple[str, ...], corpora: Path, workspace: Workspa
         raise StoreError("There is no store to verify.", file=workspace.cache, hint="run `make extract`")
     if any(one.faults for one in verdicts):
         raise SystemExit(1)
+
+
+def _print_batching(session: Session, manifests: list[Any]) -> None:
+    for name, info, measurements, chosen in session.measure(manifests[0]):
+        print_table(
+            f"{name} ({info.family}, {info.compute}, {info.attention or 'no'} attention): largest difference of a "
+            f"layer from each utterance alone, of the layer's largest value. Chosen here: {chosen}",
+            ["layer", *(one.policy for one in measurements)],
+            [[str(layer), *(f"{one.differences[layer]:.1e}" for one in measurements)] for layer in range(info.layers)]
+            + [["time, alone = 1", *(f"{one.seconds / one.seconds_alone:.2f}" for one in measurements)]],
+        )
 
 
 @main.command("demo")

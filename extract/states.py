@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from mser.audio import pcm_sha256, read_pcm, resampled_length, to_waveform
-from mser.errors import ManifestError, StoreError, UpstreamError
-from mser.manifest import Manifest, Utterance
-from mser.store import Provenance, ShardEntry, Store, open_or_create, write_shard
+from extract.compute import Job, Outcome, compute_shards
+from extract.plan import Block, Plan, make_plan, require_room
+from extract.windows import OVERLAP_SECONDS, WINDOW_SECONDS, require_windows
+from mser.errors import StoreError, UpstreamError
+from mser.manifest import Manifest
+from mser.store import Provenance, Store, locked, open_or_create, sweep
+from mser.store.lock import FILE_NAME as LOCK_NAME
+from mser.store.provenance import FILE_NAME
+from mser.store.shard import Shard
 from mser.upstream import Upstream
 
-#: Shards of about this many frames: large enough to write at disk speed, small enough to lose little work.
-SHARD_FRAMES = 8_000
-DECODE_THREADS = 2
 #: Libraries that compute the states; their versions are part of a store's fingerprint.
 COMPUTING = ("torch", "torchaudio", "transformers")
+#: Computes the shards of a job: :func:`extract.compute.compute_shards` here, or a cluster's workers.
+Compute = Callable[[Job, Upstream, Sequence[Block], Callable[[int, float], None]], Outcome]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of the states is kept, and how long recordings are cut.
+
+    Attributes:
+        dtype, keep, layers, window, overlap: as in :class:`mser.store.Provenance`; no layers means all.
+    """
+
+    dtype: str = "float16"
+    keep: tuple[str, ...] = ("frames", "pooled")
+    layers: tuple[int, ...] = ()
+    window: float = WINDOW_SECONDS
+    overlap: float = OVERLAP_SECONDS
+
+    def __post_init__(self) -> None:
+        require_windows(self.window, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -30,40 +49,34 @@ class Summary:
     Attributes:
         computed: utterances computed now; kept: utterances that were there already.
         seconds_of_audio: of the utterances computed now.
+        windowed: utterances of those computed now that were run in windows.
+        halved: batches that did not fit into the device's memory and were run in parts.
     """
 
     store: Store
     computed: int
     kept: int
     seconds_of_audio: float
+    windowed: int = 0
+    halved: int = 0
 
 
-def provenance_of(corpus: str, upstream: Upstream, dtype: str, keep: Sequence[str]) -> Provenance:
+def provenance_of(corpus: str, upstream: Upstream, settings: Settings) -> Provenance:
     """The description of a store that this upstream fills, with the libraries installed now."""
     versions = {name: importlib.metadata.version(name) for name in COMPUTING}
-    return Provenance(corpus, asdict(upstream.info), dtype, tuple(sorted(keep)), versions)
-
-
-def plan(utterances: Sequence[Utterance], upstream: Upstream) -> Iterator[list[Utterance]]:
-    """Blocks of utterances of about ``SHARD_FRAMES`` frames, in the order of the manifest.
-
-    The blocks depend on the manifest alone, so an interrupted run and its continuation write the same
-    shards as one that was left in peace.
-    """
-    block: list[Utterance] = []
-    frames = 0
-    for utterance in utterances:
-        length = resampled_length(utterance.num_samples, utterance.sample_rate, upstream.info.sample_rate)
-        try:
-            frames += upstream.num_frames(length)
-        except UpstreamError as error:
-            raise _naming([utterance], error) from error
-        block.append(utterance)
-        if frames >= SHARD_FRAMES:
-            yield block
-            block, frames = [], 0
-    if block:
-        yield block
+    one_frame = upstream.frame_samples == 0
+    whole = one_frame or settings.window == 0
+    return Provenance(
+        corpus,
+        asdict(upstream.info),
+        settings.dtype,
+        # A single frame is its own mean; in float32, since functionals may exceed float16.
+        ("pooled",) if one_frame else tuple(sorted(settings.keep)),
+        settings.layers,
+        0.0 if whole else settings.window,
+        0.0 if whole else settings.overlap,
+        versions,
+    )
 
 
 def extract(
@@ -71,10 +84,11 @@ def extract(
     folder: Path,
     upstream: Upstream,
     store_folder: Path,
+    settings: Settings | None = None,
     *,
-    dtype: str = "float16",
-    keep: Sequence[str] = ("frames", "pooled"),
     replace_changed: bool = False,
+    wait: bool = False,
+    compute: Compute = compute_shards,
     advance: Callable[[int, int, float], None] = lambda done, total, seconds: None,
 ) -> Summary:
     """Computes the states of every utterance that the store lacks.
@@ -82,53 +96,91 @@ def extract(
     Args:
         folder: of the corpus's recordings.
         replace_changed: drop the shards of recordings that changed since, and compute these anew.
+        wait: until another extraction of this store has ended, instead of refusing.
+        compute: who computes the shards.
         advance: told utterances done, utterances in all, and seconds of audio done.
 
     Raises:
-        StoreError: the store is of another making, or holds states of recordings that changed since.
+        StoreError: the store is of another making, holds states of recordings that changed since, or is being written
+            by another extraction; or states cannot be stored. DiskError: the disk is full or would be.
         ManifestError: a recording is not the one the manifest was made from.
         AudioError, UpstreamError: a recording cannot be read or does not fit the model.
-        Shards written before an error stay.
+        Shards written before an error stay, and an error in one shard does not keep the others from being written.
     """
-    store = open_or_create(store_folder, provenance_of(manifest.corpus, upstream, dtype, keep))
+    provenance = provenance_of(manifest.corpus, upstream, settings or Settings())
     hashes = {row.utterance_id: row.sha256 for row in manifest.utterances}
-    absent, changed = store.missing(hashes)
-    if changed:
-        store = _drop_changed(store, changed, replace_changed)
-        absent, _ = store.missing(hashes)
-    missing, done, seconds = set(absent), 0, 0.0
-    with ThreadPoolExecutor(DECODE_THREADS) as threads:
-        for block in plan(manifest.utterances, upstream):
-            entries: list[ShardEntry] = []
-            todo = [row for row in block if row.utterance_id in missing]
-            for rows, waveforms in _decode_ahead(threads, todo, folder, upstream):
-                states = _states(upstream, rows, waveforms)
-                entries += [
-                    ShardEntry(row.utterance_id, row.sha256, one) for row, one in zip(rows, states, strict=True)
-                ]
-                done, seconds = done + len(rows), seconds + sum(row.seconds for row in rows)
-                advance(done, len(missing), seconds)
-            if entries:
-                write_shard(store.folder, store.provenance, entries)
-    return Summary(Store(store_folder), done, len(hashes) - done, seconds)
+
+    def planned(wanted: Container[str]) -> Plan:
+        rows = [row for row in manifest.utterances if row.utterance_id in wanted]
+        return make_plan(rows, upstream, provenance.window, provenance.overlap)
+
+    if (store_folder / FILE_NAME).is_file():
+        Provenance.read(store_folder).require_same(provenance, store_folder)
+        store = Store(store_folder)
+        # A lock that lies there is either held, or stale and to be cleared away.
+        if store.missing(hashes) == ([], []) and not (store_folder / LOCK_NAME).exists():
+            return Summary(store, 0, len(hashes), 0.0)
+    else:
+        require_room(planned(hashes).bytes(provenance), store_folder)  # before a folder is made
+    with locked(store_folder, wait):
+        store = open_or_create(store_folder, provenance)
+        sweep(store_folder)
+        absent, changed = store.missing(hashes)
+        dropped = _shards_of(store, changed, replace_changed)
+        missing = {*absent, *(key for shard in dropped for key in shard.utterance_ids)} & set(hashes)
+        plan = planned(missing)
+        freed = sum(shard.path.stat().st_size for shard in dropped)
+        require_room(plan.bytes(provenance) - freed, store_folder)
+        for shard in dropped:
+            shard.path.unlink()
+        done = _Done(len(missing), advance)
+        outcome = compute(Job(folder.resolve(), store_folder.resolve(), provenance), upstream, plan.blocks, done)
+    _raise_failures(outcome, plan, upstream, provenance)
+    windowed = sum(len(pieces) > 1 for block in plan.blocks for pieces in block.pieces)
+    kept = len(hashes) - outcome.utterances
+    return Summary(Store(store_folder), outcome.utterances, kept, outcome.seconds, windowed, outcome.halved)
 
 
-def _states(upstream: Upstream, rows: Sequence[Utterance], waveforms: Sequence[Tensor]) -> list[Tensor]:
-    try:
-        return upstream.states(waveforms)
-    except UpstreamError as error:
-        raise _naming(rows, error) from error
+class _Done:
+    """Adds up what is done for a progress bar."""
+
+    def __init__(self, total: int, advance: Callable[[int, int, float], None]) -> None:
+        self.total, self.advance = total, advance
+        self.utterances, self.seconds = 0, 0.0
+
+    def __call__(self, utterances: int, seconds: float) -> None:
+        self.utterances, self.seconds = self.utterances + utterances, self.seconds + seconds
+        self.advance(self.utterances, self.total, self.seconds)
 
 
-def _naming(rows: Sequence[Utterance], error: UpstreamError) -> UpstreamError:
-    named = ", ".join(row.utterance_id for row in rows)
-    return UpstreamError(
-        error.what, file=named, field=error.field, expected=error.expected, found=error.found, hint=error.hint
-    )
+def _raise_failures(outcome: Outcome, plan: Plan, upstream: Upstream, provenance: Provenance) -> None:
+    """Raises the first of the failures, with how many there are; what could be computed is on the disk by now."""
+    if outcome.failures:
+        first, more = outcome.failures[0], len(outcome.failures) - 1
+        hint = f"{first.hint}; then run the same command again" if first.hint else "then run the same command again"
+        raise type(first)(
+            first.what + (f" And {more} more shards failed." if more else ""),
+            file=first.file,
+            field=first.field,
+            expected=first.expected,
+            found=first.found,
+            hint=f"{hint}: {outcome.utterances} utterances were stored and stay",
+        ) from first
+    if plan.unfit:
+        rate, named = upstream.info.sample_rate, ", ".join(row.utterance_id for row in plan.unfit[:3])
+        longest = "" if upstream.longest is None or provenance.window else f", at most {upstream.longest / rate:g} s"
+        raise UpstreamError(
+            f"{len(plan.unfit)} recordings do not fit {upstream.info.name}; all others are stored.",
+            file=named + (" ..." if len(plan.unfit) > 3 else ""),
+            expected=f"at least one frame{longest}",
+            found=", ".join(f"{row.seconds:.3f} s" for row in plan.unfit[:3]),
+            hint="leave them out of the corpus" + (", or allow windows (WINDOW=30)" if longest else ""),
+        )
 
 
-def _drop_changed(store: Store, changed: Sequence[str], replace: bool) -> Store:
-    if not replace:
+def _shards_of(store: Store, changed: Sequence[str], replace: bool) -> list[Shard]:
+    """The shards that hold states of recordings that changed; StoreError where they are not to be replaced."""
+    if changed and not replace:
         raise StoreError(
             f"{len(changed)} recordings changed since their states were computed.",
             file=store.folder,
@@ -136,36 +188,4 @@ def _drop_changed(store: Store, changed: Sequence[str], replace: bool) -> Store:
             found=", ".join(changed[:3]) + (" ..." if len(changed) > 3 else ""),
             hint="run `make extract` with REPLACE_CHANGED=1 to compute these anew",
         )
-    for shard in store.shards:
-        if set(shard.utterance_ids) & set(changed):
-            shard.path.unlink()
-    return Store(store.folder)
-
-
-def _decode_ahead(
-    threads: ThreadPoolExecutor, rows: Sequence[Utterance], folder: Path, upstream: Upstream
-) -> Iterator[tuple[Sequence[Utterance], list[Tensor]]]:
-    """Batches of rows with their waveforms (num_samples,) float32, decoded in threads ahead of the model."""
-    waveforms = [threads.submit(_waveform, row, folder, upstream.info.sample_rate) for row in rows]
-    try:
-        for start in range(0, len(rows), upstream.batch):
-            end = start + upstream.batch
-            yield rows[start:end], [waveform.result() for waveform in waveforms[start:end]]
-    finally:
-        for waveform in waveforms:
-            waveform.cancel()
-
-
-def _waveform(row: Utterance, folder: Path, sample_rate: int) -> Tensor:
-    samples, rate = read_pcm(folder / row.path)
-    found = pcm_sha256(samples, rate)
-    if found != row.sha256:
-        raise ManifestError(
-            f"The recording of {row.utterance_id} is not the one in the manifest.",
-            file=folder / row.path,
-            field="sha256",
-            expected=row.sha256,
-            found=found,
-            hint=f"run `make manifest LANG={row.language}` again",
-        )
-    return to_waveform(samples, rate, sample_rate)
+    return [shard for shard in store.shards if set(shard.utterance_ids) & set(changed)]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import random
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from extract.compute import Job, compute_shards
+from extract.plan import make_plan
+from extract.states import Settings, provenance_of
 from mser.audio import pcm_sha256, read_pcm
 from mser.errors import AudioError, MserError
 from mser.manifest import Manifest
 from mser.store import Store
+from mser.upstream import Upstream
+
+#: Largest difference of a state computed again, of the layer's largest value, that rounding explains.
+AGAIN = {"float16": 2e-3, "float32": 1e-4, "int8": 2e-2}
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,8 @@ class Verdict:
     Attributes:
         recordings: recordings whose hash was compared; 0 where the corpus folder is absent.
         faults: one sentence each; none for a sound store.
+        recomputed: how many utterances were computed again, or why none was.
+        difference: how far these lie from the stored states.
     """
 
     corpus: str
@@ -27,6 +38,8 @@ class Verdict:
     shards: int
     recordings: int
     faults: tuple[str, ...]
+    recomputed: str = ""
+    difference: str = ""
 
 
 def verify(
@@ -61,6 +74,48 @@ def verify(
         faults += [fault] if fault else []
         advance(done, total)
     return Verdict(manifest.corpus, store_folder.name, len(store), len(store.shards), len(rows), tuple(faults))
+
+
+def recompute(
+    verdict: Verdict, manifest: Manifest, folder: Path, store: Store, upstream: Upstream, count: int
+) -> Verdict:
+    """Adds what random utterances give when they are computed again, each alone.
+
+    Raises:
+        StoreError: the upstream is not the one that made the store.
+    """
+    made = store.provenance
+    settings = Settings(made.dtype, made.keep, made.layer_numbers, made.window, made.overlap)
+    made.require_same(provenance_of(made.corpus, upstream, settings), store.folder)
+    rows = [row for row in manifest.utterances if row.utterance_id in store]
+    plan = make_plan(random.Random().sample(rows, min(count, len(rows))), upstream, made.window, made.overlap)
+    faults, worst = list(verdict.faults), 0.0
+    # Inside the store's folder, where no one who lists stores takes it for one.
+    with tempfile.TemporaryDirectory(prefix=".again-", dir=store.folder) as aside:
+        made.write(Path(aside))
+        outcome = compute_shards(Job(folder, Path(aside), made), upstream, plan.blocks)
+        faults += [str(failure) for failure in outcome.failures]
+        again = Store(Path(aside))
+        for key in again:
+            difference = max(differences(store, again, key))
+            worst = max(worst, difference)
+            if difference > AGAIN[made.dtype]:
+                faults.append(f"{key}: computed again, states differ by {difference:.1e} of a layer's largest value")
+        said = "" if not len(again) else "equal bit for bit" if worst == 0 else f"{worst:.1e}"
+        return replace(verdict, faults=tuple(faults), recomputed=str(len(again)), difference=said)
+
+
+def differences(store: Store, again: Store, key: str) -> list[float]:
+    """For each layer the largest difference of an utterance's states in two stores, of the largest value."""
+    parts = []
+    if "frames" in store.provenance.keep:
+        parts.append((store.frames(key).astype("float64"), again.frames(key).astype("float64")))
+    if "pooled" in store.provenance.keep:
+        parts.append((store.pooled([key])[0].astype("float64"), again.pooled([key])[0].astype("float64")))
+    return [
+        max(float(abs(one[layer] - other[layer]).max() / max(abs(one[layer]).max(), 1e-30)) for one, other in parts)
+        for layer in range(store.provenance.layers)
+    ]
 
 
 def changed_recordings(manifest: Manifest, folder: Path) -> Iterator[str | None]:

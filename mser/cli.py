@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,8 +86,11 @@ upstreams_option = click.option(
 
 
 @contextmanager
-def progress_bar(title: str, unit: str = "") -> Iterator[Callable[..., None]]:
-    """A progress bar on standard error; yields ``advance(done, total, note="")``."""
+def progress_bar(title: str, unit: str = "", rate: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error; yields ``advance(done, total, note="")``.
+
+    With ``rate`` it yields ``advance(done, total, seconds)``, and notes the seconds of audio done in a second.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -100,8 +104,11 @@ def progress_bar(title: str, unit: str = "") -> Iterator[Callable[..., None]]:
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=None, note="")
+        began = time.monotonic()
 
-        def advance(done: int, total: int, note: str = "") -> None:
+        def advance(done: int, total: int, note: str | float = "") -> None:
+            if rate:
+                note = f"{float(note or 0) / (time.monotonic() - began):.1f} x real time"
             progress.update(task, completed=done, total=total, note=note)
 
         yield advance
@@ -163,7 +170,8 @@ def inspect_command(languages: tuple[str, ...], layers: bool, workspace: Workspa
     )
     for one in found:
         if layers and not one.trouble and "frames" in one.keep and one.covered:
-            statistics = layer_statistics(Store(workspace.store(one.corpus, one.upstream)))
+            store = Store(workspace.store(one.corpus, one.upstream))
+            statistics = layer_statistics(store)
             print_table(
                 f"{one.corpus} x {one.upstream}: {statistics.frames} frames",
                 [
@@ -175,7 +183,7 @@ def inspect_command(languages: tuple[str, ...], layers: bool, workspace: Workspa
                 ],
                 [
                     [
-                        str(layer),
+                        str(store.provenance.layer_numbers[layer]),
                         f"{statistics.norm[layer]:.3f}",
                         f"{deviation.mean():.4f}",
                         f"{deviation.max():.3f}",

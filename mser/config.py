@@ -55,23 +55,41 @@ class Workspace:
 
 
 def store_name(upstream: str) -> str:
-    """Folder name of an upstream's stores: a registry name, a hub id's or a folder's last part.
+    """Folder name of an upstream's stores: a registry name, a hub id's or a folder's last part, with its adapter.
 
     >>> store_name("facebook/wav2vec2-base"), store_name("./weights/whisper-base-encoder/")
     ('facebook--wav2vec2-base', 'whisper-base-encoder')
+    >>> store_name("facebook/mms-1b-all+deu"), store_name("./mms+deu")
+    ('facebook--mms-1b-all+deu', 'mms+deu')
     """
+    model, adapter = split_adapter(upstream)
     if is_local_folder(upstream):
-        return re.sub(r"[^\w.-]", "-", Path(os.path.abspath(upstream)).name)
-    return upstream.strip("/").replace("/", "--")
+        name = re.sub(r"[^\w.-]", "-", Path(os.path.abspath(model)).name)
+    else:
+        name = model.strip("/").replace("/", "--")
+    return name if adapter is None else f"{name}+{adapter}"
 
 
 def is_local_folder(upstream: str) -> bool:
-    """Whether the name can only be a folder: it exists, or is written as a path.
+    """Whether the name can only be a folder (and its adapter): it exists, or is written as a path.
 
-    >>> is_local_folder("./weights"), is_local_folder("facebook/wav2vec2-base")
-    (True, False)
+    >>> is_local_folder("./weights"), is_local_folder("./mms+deu"), is_local_folder("facebook/wav2vec2-base")
+    (True, True, False)
     """
-    return upstream.startswith((".", "/", "~")) or (os.sep in upstream and Path(upstream).is_dir())
+    model, _ = split_adapter(upstream)
+    return upstream.startswith((".", "/", "~")) or (os.sep in upstream and Path(model).is_dir())
+
+
+def split_adapter(upstream: str) -> tuple[str, str | None]:
+    """A model's name and the language adapter behind its plus sign; a folder that has the plus in its name wins.
+
+    >>> split_adapter("facebook/mms-1b-all+deu"), split_adapter("facebook/mms-1b-all")
+    (('facebook/mms-1b-all', 'deu'), ('facebook/mms-1b-all', None))
+    """
+    model, _, adapter = upstream.rpartition("+")
+    if not model or not re.fullmatch(r"[\w-]+", adapter) or Path(upstream).expanduser().is_dir():
+        return upstream, None
+    return model, adapter
 
 
 def read_yaml(path: Path) -> Any:

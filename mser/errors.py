@@ -6,6 +6,8 @@ notebook may catch either. The command lines print the message and exit with 1.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MserError(Exception):
     """An error with the facts a user needs to mend it.
@@ -35,6 +37,16 @@ class MserError(Exception):
         lines = [f"  {name + ':':<10}{value}" for name, value in facts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Workers send errors to the process that started them.
+        facts = {name: getattr(self, name) for name in ("file", "field", "expected", "found", "hint")}
+        plain = {name: None if value is None else str(value) for name, value in facts.items()}
+        return _rebuild, (type(self), self.what, plain)
+
+
+def _rebuild(kind: type[MserError], what: str, facts: dict[str, str | None]) -> MserError:
+    return kind(what, **facts)
+
 
 class ConfigError(MserError, ValueError):
     """An option, variable or configuration file that cannot be used."""
@@ -58,6 +70,10 @@ class UpstreamError(MserError, RuntimeError):
 
 class StoreError(MserError, RuntimeError):
     """A store of hidden states that is missing, damaged, or of another making."""
+
+
+class DiskError(StoreError):
+    """A disk that is full, or cannot be written to: no later shard can be written either."""
 
 
 class ProtocolError(MserError, ValueError):

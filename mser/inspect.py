@@ -101,8 +101,8 @@ def layer_statistics(store: Store) -> LayerStatistics:
 def _shard_sums(shard: Shard) -> tuple[int, Tensor, Tensor, Tensor]:
     frames = int(shard.offsets[-1])
     sums, squares, norms = [], [], []
-    for layer in shard.states:
-        states = torch.from_numpy(layer[:frames].astype("float64"))
+    for index in range(shard.provenance.layers):
+        states = torch.from_numpy(shard.layer(index).astype("float64"))
         sums.append(states.sum(0))
         squares.append(states.square().sum(0))
         norms.append(states.norm(dim=1).sum())

@@ -161,13 +161,13 @@ def _one_upstream(stores: Mapping[str, Store], utterances: Sequence[Utterance]) 
     """The first store, once all of them are seen to hold every utterance by one and the same upstream."""
     first = next(iter(stores.values()))
     for corpus, store in stores.items():
-        if store.provenance.upstream != first.provenance.upstream:
+        if store.provenance.states != first.provenance.states:
             raise StoreError(
-                "The stores of a language were made by different upstreams of one name.",
+                "The stores of a language were made by different upstreams of one name, or keep different layers.",
                 file=store.folder,
-                expected=first.provenance.upstream,
-                found=store.provenance.upstream,
-                hint="extract them with one model",
+                expected=first.provenance.states,
+                found=store.provenance.states,
+                hint="extract them with one model and the same LAYERS, WINDOW and OVERLAP",
             )
         rows = [row for row in utterances if row.corpus == corpus]
         absent, changed = store.missing({row.utterance_id: row.sha256 for row in rows})

@@ -68,6 +68,8 @@ OWNERS = {
     "transformers": below("mser/upstream"),
     "huggingface_hub": below("mser/upstream"),
     "soundfile": below("mser/audio.py"),
+    "opensmile": below("mser/upstream/opensmile.py"),
+    "distributed": below("extract/cluster.py"),
     "torchaudio": below("mser/audio.py", "mser/upstream"),
     "click": lambda path: path.name == "cli.py",
 }
@@ -165,4 +167,6 @@ def test_stage_one_starts_without_transformers() -> None:
     # It takes seconds to import, and the acoustic upstreams do not need it.
     loaded = loaded_by("extract.cli")
     assert "mser.upstream" in loaded
-    assert hits(loaded, ["transformers", "train", "sklearn", "matplotlib"]) == set()
+    assert (
+        hits(loaded, ["transformers", "train", "sklearn", "matplotlib", "distributed", "opensmile", "pandas"]) == set()
+    )

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import soundfile
 import torch
 import transformers
+from tiny_upstreams import CPU, VARIANTS, build, build_whisper, loaded, normalised, saved, wave
 
 from mser.audio import SUFFIXES, to_waveform
 from mser.errors import UpstreamError
@@ -25,33 +27,7 @@ from mser.upstream.registry import registry, resolve
 from mser.upstream.wav2vec2 import FAMILIES, RANDOM_NAME
 from mser.upstream.whisper import WhisperUpstream
 
-CPU = torch.device("cpu")
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
-    "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
-}  # fmt: skip
-MODELS = {
-    "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model, TINY),
-    "hubert": (transformers.HubertConfig, transformers.HubertModel, TINY),
-    "wavlm": (transformers.WavLMConfig, transformers.WavLMModel, TINY),
-    "data2vec-audio": (
-        transformers.Data2VecAudioConfig,
-        transformers.Data2VecAudioModel,
-        {**TINY, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
-    ),
-    "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel, TINY),
-}
-
-
-def wave(num_samples: int, seed: int = 0) -> torch.Tensor:
-    """Noise with an offset, so that normalisation has something to do."""
-    return 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(seed)) + 0.05
-
-
-def normalised(waveform: torch.Tensor) -> torch.Tensor:
-    """Zero mean and unit variance over the utterance, as the wav2vec 2.0 recipe says: (1, num_samples)."""
-    values = waveform.numpy().astype(np.float64)
-    return torch.from_numpy(((values - values.mean()) / np.sqrt(values.var() + 1e-7)).astype(np.float32))[None]
+BERTS = [name for name in VARIANTS if name.startswith("wav2vec2-bert")]
 
 
 @contextmanager
@@ -77,24 +53,10 @@ def random_tiny() -> Any:
     return load_upstream(RANDOM_NAME, CPU)
 
 
-def build(family: str, **changes: Any) -> Any:
-    """A random model of a family, always the same."""
-    config, model, shape = MODELS[family]
-    torch.manual_seed(0)
-    return model(config(**{**shape, **changes})).eval()
-
-
 @pytest.fixture(scope="module")
 def whisper_tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Upstream, Any, Path]:
-    torch.manual_seed(0)
-    ids: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
-    config = transformers.WhisperConfig(
-        vocab_size=64, d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=32, max_target_positions=8, **ids,
-    )  # fmt: skip
-    model = transformers.WhisperModel(config).eval()
-    folder = tmp_path_factory.mktemp("models") / "tiny-whisper"
-    model.save_pretrained(folder)
+    model = build_whisper()
+    folder = saved(model, tmp_path_factory.mktemp("models") / "tiny-whisper")
     return load_upstream(str(folder), CPU), model, folder
 
 
@@ -111,27 +73,66 @@ def test_random_states_are_the_models_own_at_every_layer(random_tiny: Any) -> No
     assert all((states[layer] - states[layer + 1]).abs().max() > 1e-3 for layer in range(3))
 
 
-@pytest.mark.parametrize("family", sorted(MODELS))
-@pytest.mark.parametrize("norm", ["group", "layer"], ids=["as base", "as large"])
-def test_a_saved_model_of_each_family_gives_its_own_states(family: str, norm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in BERTS])
+def test_a_saved_model_of_each_family_gives_its_own_states(variant: str, tmp_path: Path) -> None:
     # The large models normalise each convolution and close with a layer norm, which is no block's output.
-    model, waveform = build(family, feat_extract_norm=norm, do_stable_layer_norm=norm == "layer"), wave(4_000)
-    model.save_pretrained(tmp_path / "tiny")
-    upstream = load_upstream(str(tmp_path / "tiny"), CPU)
-    info = upstream.info
-    assert (info.name, info.family, info.revision, info.random_weights) == ("tiny", family, "folder", False)
-    assert (info.layers, info.dim, info.frame_rate, info.sample_rate) == (3, 32, 50.0, 16_000)
+    (upstream, model), waveform = loaded(variant, tmp_path), wave(4_111)
+    info, squeeze = upstream.info, 2 if "sew" in variant else 1
+    assert (info.name, info.family, info.revision, info.random_weights) == (
+        "tiny", variant.split(",")[0], "folder", False,
+    )  # fmt: skip
+    assert (info.layers, info.dim, info.frame_rate, info.sample_rate) == (3, 32, 50.0 / squeeze, 16_000)
+    assert (info.policy, info.compute, upstream.frame_samples) == ("solo", "float32", 320 * squeeze)
+    assert info.attention == ("eager" if "wavlm" in variant else "sdpa")
     (states,) = upstream.states([waveform])
     with watched(model.encoder.layers, model.encoder.layers[-1]) as seen, torch.no_grad():
         plain = model(normalised(waveform), output_hidden_states=True).hidden_states
+    assert states.shape[1] == upstream.num_frames(4_111) == 12 // squeeze
     for layer in range(3):
         torch.testing.assert_close(states[layer], plain[layer][0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(states[layer], seen[layer], rtol=1e-4, atol=1e-5)
-    assert set(MODELS) == FAMILIES
+    assert {name.split(",")[0] for name in VARIANTS} == FAMILIES | {"wav2vec2-bert"}
+
+
+@pytest.mark.parametrize("num_samples", [560, 4_000, 4_160])
+@pytest.mark.parametrize("variant", BERTS)
+def test_wav2vec2_bert_gives_the_frames_that_its_mask_marks(variant: str, num_samples: int, tmp_path: Path) -> None:
+    (upstream, model), waveform = loaded(variant, tmp_path), wave(num_samples)
+    features = transformers.SeamlessM4TFeatureExtractor()(waveform.numpy(), sampling_rate=16_000, return_tensors="pt")
+    with watched(model.encoder.layers, model.encoder.layers[-1]) as seen, torch.no_grad():
+        plain = model(**features, output_hidden_states=True).hidden_states
+    own = features.attention_mask[0].bool()
+    (states,) = upstream.states([waveform])
+    assert states.shape == (3, int(own.sum()), 32)
+    # 4,160 samples are 24 mel frames; 4,000 are 23, of which the last is half a frame.
+    assert len(own) == {560: 1, 4_000: 12, 4_160: 12}[num_samples]
+    assert states.shape[1] == upstream.num_frames(num_samples) == {560: 1, 4_000: 11, 4_160: 12}[num_samples]
+    assert (upstream.info.family, upstream.info.frame_rate, upstream.frame_samples) == ("wav2vec2-bert", 50.0, 320)
+    assert "masked" in upstream.possible
+    assert "solo convolutions" not in upstream.possible
+    for layer in range(3):
+        torch.testing.assert_close(states[layer], plain[layer][0, own], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(states[layer], seen[layer][own], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "whisper"])
+def test_several_threads_give_the_states_of_one_after_another(variant: str, tmp_path: Path) -> None:
+    folder = saved(build_whisper() if variant == "whisper" else build(variant), tmp_path)
+    upstream = load_upstream(str(folder), CPU)
+    lengths = [800, 2_345, 6_000] if variant == "whisper" else [6_000, 2_345, 800, 4_321, 5_000, 1_700, 6_000, 3_000]
+    waveforms = [wave(number, seed) for seed, number in enumerate(lengths)]
+
+    def alone(waveform: torch.Tensor) -> torch.Tensor:
+        return upstream.run([upstream.prepare(waveform)])[0]
+
+    with ThreadPoolExecutor(4) as pool:  # first, so that nothing was set up by a run before
+        together = list(pool.map(alone, waveforms))
+    for waveform, states in zip(waveforms, together, strict=True):
+        assert torch.equal(states, alone(waveform))
 
 
 def test_the_input_recipe_beside_the_model_is_followed_or_refused(tmp_path: Path) -> None:
-    model, waveform = build("wav2vec2"), wave(2_000)
+    model, waveform = build("wav2vec2, group norm"), wave(2_000)
     model.save_pretrained(tmp_path)
     recipe = transformers.Wav2Vec2FeatureExtractor(do_normalize=False)
     recipe.save_pretrained(tmp_path)
@@ -191,7 +192,7 @@ def test_the_hash_is_of_the_weights_alone(tmp_path: Path) -> None:
     assert first.random_weights
     hashes = []
     for name, change in [("a", 0.0), ("b", 0.0), ("c", 1e-3)]:
-        model = build("hubert")
+        model = build("hubert, group norm")
         with torch.no_grad():
             next(model.encoder.layers[1].parameters())[0] += change
         model.save_pretrained(tmp_path / name)
@@ -237,7 +238,7 @@ def test_the_registry_is_complete_and_pinned() -> None:
     for name, entry in registry().items():
         assert "/" not in name
         assert entry["id"].count("/") == 1
-        assert entry["family"] in {*FAMILIES, "whisper"}
+        assert entry["family"] in {*FAMILIES, "wav2vec2-bert", "whisper"}
         assert entry["revision"] is None or (len(entry["revision"]) == 40 and int(entry["revision"], 16))
         assert entry["layers"] > 1
         assert entry["dim"] > 1
@@ -287,6 +288,16 @@ def test_without_a_network_the_message_says_what_to_do(
         load_upstream(name, CPU)
     assert "UPSTREAMS=./folder" in str(error.value)
     assert bool(asked) is not offline
+
+
+def test_half_precision_is_refused_on_a_cpu(random_tiny: Any) -> None:
+    for compute in ("float16", "bfloat16"):
+        with pytest.raises(UpstreamError, match=r"(?s)not computed on a CPU.*4 to 19 times"):
+            load_upstream(RANDOM_NAME, CPU, compute=compute)
+        with pytest.raises(UpstreamError, match="computed in float32"):
+            load_upstream("logmel", CPU, compute=compute)
+    with pytest.raises(UpstreamError, match=r"(?s)no such kind of number.*int8"):
+        load_upstream(RANDOM_NAME, CPU, compute="int8")
 
 
 @pytest.mark.real

@@ -14,6 +14,7 @@ from mser import __version__
 from mser.config import read_json
 from mser.errors import RunError
 from mser.metrics import clustered_intervals, confusion, score
+from mser.store import Provenance
 from train.data import LanguageData
 from train.prior import choices
 from train.search import folds_to_search, read_search
@@ -42,7 +43,7 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
         "notes": notes(languages),
         "settings": {**study.inputs.settings.to_dict(), "seeds": list(study.seeds)},
         "upstreams": [
-            {**asdict(shape), "random_weights": _random_weights(languages[0], shape.name)}
+            {**asdict(shape), "random_weights": _provenance(languages[0], shape.name).upstream["random_weights"]}
             for shape in languages[0].shapes
         ],
         "languages": [_language(data) for data in languages],
@@ -96,14 +97,20 @@ def notes(languages: Sequence[LanguageData]) -> list[str]:
     found += [
         f"{shape.name} has random weights and was never trained: it shows the flow, never an accuracy."
         for shape in languages[0].shapes
-        if _random_weights(languages[0], shape.name)
+        if _provenance(languages[0], shape.name).upstream["random_weights"]
     ]
+    for shape in languages[0].shapes:
+        made = _provenance(languages[0], shape.name)
+        if made.layers < made.upstream["layers"]:
+            found.append(
+                f"Of the {made.upstream['layers']} layers of {shape.name} these are kept, and numbered from 0 here: "
+                f"{' '.join(map(str, made.layer_numbers))}."
+            )
     return found
 
 
-def _random_weights(data: LanguageData, upstream: str) -> bool:
-    store = next(iter(data.stores[upstream].values()))
-    return bool(store.provenance.upstream["random_weights"])
+def _provenance(data: LanguageData, upstream: str) -> Provenance:
+    return next(iter(data.stores[upstream].values())).provenance
 
 
 def _language(data: LanguageData) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from mser.config import fingerprint, read_json, write_json
 from mser.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "store.json"
 
 
@@ -23,8 +23,11 @@ class Provenance:
     Attributes:
         corpus: name of the corpus.
         upstream: attributes of :class:`mser.upstream.UpstreamInfo`.
-        dtype: ``float16`` or ``float32``, of the frames.
+        dtype: ``float16``, ``float32`` or ``int8`` (with a scale a feature), of the frames.
         keep: ``frames``, ``pooled`` or both.
+        layer_numbers: of the upstream's layers, those that are kept, in order; all of them where none is named.
+        window, overlap: seconds; recordings longer than a window are run in windows that overlap
+            (:mod:`extract.windows`). 0: whole, however long.
         versions: of the libraries that compute the states.
     """
 
@@ -32,17 +35,45 @@ class Provenance:
     upstream: Mapping[str, Any]
     dtype: str = "float16"
     keep: tuple[str, ...] = ("frames", "pooled")
+    layer_numbers: tuple[int, ...] = ()
+    window: float = 0.0
+    overlap: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("float16", "float32"):
-            raise StoreError("Unknown dtype of frames.", field="dtype", expected="float16 or float32", found=self.dtype)
+        known = ("float16", "float32", "int8")
+        if self.dtype not in known:
+            raise StoreError("Unknown dtype of frames.", field="dtype", expected=", ".join(known), found=self.dtype)
         if not self.keep or set(self.keep) - {"frames", "pooled"}:
             raise StoreError("Unknown content of a store.", field="keep", expected="frames, pooled", found=self.keep)
+        whole = range(int(self.upstream["layers"]))
+        object.__setattr__(self, "layer_numbers", tuple(self.layer_numbers) or tuple(whole))
+        if list(self.layer_numbers) != sorted(set(self.layer_numbers) & set(whole)):
+            raise StoreError(
+                "The upstream has no such layers.",
+                field="LAYERS",
+                expected=f"layers from 0 to {len(whole) - 1}",
+                found=", ".join(map(str, self.layer_numbers)),
+            )
 
     @property
     def layers(self) -> int:
-        return int(self.upstream["layers"])
+        """L, the number of layers kept."""
+        return len(self.layer_numbers)
+
+    @property
+    def states(self) -> dict[str, Any]:
+        """What decides the states up to rounding: stores that agree in it may be trained on together.
+
+        Not the policy: all are exact, see :mod:`mser.upstream.batching`. Nor versions and dtype.
+        """
+        upstream = {name: value for name, value in self.upstream.items() if name not in ("policy", "attention")}
+        return {
+            "upstream": upstream,
+            "layer_numbers": self.layer_numbers,
+            "window": self.window,
+            "overlap": self.overlap,
+        }
 
     @property
     def dim(self) -> int:
@@ -89,7 +120,8 @@ class Provenance:
             raise StoreError(
                 "The store's description is damaged.", file=path, expected=sorted(names), found=sorted(content)
             )
-        provenance = cls(**{name: content[name] for name in names - {"keep"}}, keep=tuple(content["keep"]))
+        lists = {name: tuple(content[name]) for name in ("keep", "layer_numbers")}
+        provenance = cls(**{**{name: content[name] for name in names}, **lists})
         if provenance.fingerprint != content["fingerprint"]:
             raise StoreError(
                 "The store's description was changed after it was written.",

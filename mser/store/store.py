@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mser.errors import StoreError
+from mser.errors import DiskError, StoreError
+from mser.store.layout import PREFIX, SUFFIX
 from mser.store.provenance import FILE_NAME, Provenance
-from mser.store.shard import PREFIX, SUFFIX, Shard
+from mser.store.shard import Shard
 
 
 class Store:
@@ -53,11 +54,14 @@ class Store:
         shard, row = self._place(utterance_id)
         return int(shard.offsets[row + 1] - shard.offsets[row])
 
-    def frames(self, utterance_id: str) -> np.ndarray:
-        """(L, T, D) in the store's dtype: a read-only view of the memory-mapped shard."""
+    def frames(self, utterance_id: str, layers: slice | list[int] = slice(None)) -> np.ndarray:
+        """(L, T, D), of some of the kept layers by their index: a read-only view of the memory-mapped shard.
+
+        In the store's dtype; of an int8 store float32.
+        """
         self.require("frames")
         shard, row = self._place(utterance_id)
-        return shard.states[:, shard.offsets[row] : shard.offsets[row + 1]]
+        return shard.frames(row, layers)
 
     def pooled(self, utterance_ids: Sequence[str]) -> np.ndarray:
         """Mean and standard deviation over frames of each utterance: (N, L, S, D) float32."""
@@ -109,11 +113,18 @@ def open_or_create(folder: Path, provenance: Provenance) -> Store:
     """Opens a store for adding shards, or makes an empty one.
 
     Raises:
-        StoreError: the folder holds states of another making.
+        StoreError: the folder holds states of another making. DiskError: it cannot be written to.
     """
     if (folder / FILE_NAME).is_file():
         Provenance.read(folder).require_same(provenance, folder)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
+        return Store(folder)
+    try:
         provenance.write(folder)
+    except OSError as error:
+        raise DiskError(
+            "The store's description cannot be written.",
+            file=folder,
+            found=error.strerror,
+            hint="make room, or give a MSER_HOME that can be written to",
+        ) from error
     return Store(folder)

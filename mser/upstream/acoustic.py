@@ -19,7 +19,7 @@ from torch import Tensor
 from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
 
 from mser.errors import UpstreamError
-from mser.upstream.base import Upstream, UpstreamInfo
+from mser.upstream.base import Prepared, Upstream, UpstreamInfo
 
 ACOUSTIC_NAMES = ("acoustic", "logmel", "mfcc", "prosody")
 REVISION = "1"  # raise it when the code computes other values from the same recipe
@@ -249,6 +249,8 @@ def feature_names(name: str) -> list[str]:
 class AcousticUpstream(Upstream):
     """One of ``ACOUSTIC_NAMES``; ``acoustic`` is ``logmel``, ``mfcc`` and ``prosody`` side by side."""
 
+    frame_samples = RECIPE.hop
+
     def __init__(self, name: str) -> None:
         self.feature_names = feature_names(name)
         recipe = json.dumps([asdict(RECIPE), self.feature_names], sort_keys=True)
@@ -265,33 +267,36 @@ class AcousticUpstream(Upstream):
         )
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames T: 1 + num_samples // 160; UpstreamError below 400 samples (25 ms)."""
-        if num_samples < RECIPE.window:
-            expected = f"at least {RECIPE.window} ({1000 * RECIPE.window / RECIPE.sample_rate:g} ms)"
-            what = "The waveform is too short for one frame."
-            raise UpstreamError(what, field="num_samples", expected=expected, found=num_samples)
-        return 1 + num_samples // RECIPE.hop
+        """Frames T: 1 + num_samples // 160; 0 below 400 samples (25 ms)."""
+        return 1 + num_samples // RECIPE.hop if num_samples >= RECIPE.window else 0
 
     @torch.no_grad()
-    def states(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        """Features (1, T, D) of each waveform (num_samples,); UpstreamError: too short, or not mono."""
-        return [self._features(waveform)[None] for waveform in waveforms]
+    def prepare(self, waveform: Tensor) -> Prepared:
+        """The features (T, D) themselves: there is no model behind them.
 
-    def _features(self, waveform: Tensor) -> Tensor:
+        Raises:
+            UpstreamError: the waveform is too short, or not mono and finite.
+        """
         if waveform.ndim != 1 or not waveform.isfinite().all():
             found = f"{tuple(waveform.shape)}, {int((~waveform.isfinite()).sum())} of them not finite"
             what = "A waveform must be mono and finite."
             raise UpstreamError(what, field="waveform", expected="(num_samples,)", found=found)
-        self.num_frames(len(waveform))  # refuses what is too short
+        self.require_fit(len(waveform))
         waveform = waveform.float() - waveform.float().mean()
         power = power_spectrum(waveform)
         mel = log_mel(power)
         if self.info.name == "logmel":
-            return mel
-        if self.info.name == "mfcc":
-            return mfcc(mel)
-        voice = prosody(waveform, power, mel)
-        return voice if self.info.name == "prosody" else torch.cat([mel, mfcc(mel), voice], dim=1)
+            features = mel
+        elif self.info.name == "mfcc":
+            features = mfcc(mel)
+        else:
+            features = prosody(waveform, power, mel)
+            if self.info.name == "acoustic":
+                features = torch.cat([mel, mfcc(mel), features], dim=1)
+        return Prepared(len(waveform), features)
+
+    def run(self, batch: Sequence[Prepared]) -> list[Tensor]:
+        return [one.features[None] for one in batch]
 
 
 def load_acoustic(name: str) -> AcousticUpstream:

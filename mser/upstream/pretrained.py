@@ -1,96 +1,23 @@
-"""Loading of pretrained transformers, and the checks all of their families share."""
+"""What the pretrained encoders of all families share: how a batch is padded, run, checked and taken apart."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Sequence
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-import transformers
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mser.errors import UpstreamError
-from mser.upstream.base import Upstream, UpstreamInfo
+from mser.upstream.base import Prepared, Upstream, UpstreamInfo
+from mser.upstream.loading import SAMPLE_RATE, weights_sha256
 from mser.upstream.registry import Source
 
-# Its bars and advice would stand between ours; what matters is raised as an error.
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-
-
-def load_config(source: Source) -> transformers.PretrainedConfig:
-    """The configuration of a model, from a folder, the local cache, or else the hub.
-
-    Raises:
-        UpstreamError: it is in none of them.
-    """
-    return _from_pretrained(transformers.AutoConfig, source)
-
-
-def load_feature_extractor(source: Source, default: Any) -> Any:
-    """The input recipe beside the model, or ``default`` where a local folder has none.
-
-    Raises:
-        UpstreamError: there is one that cannot be read, or the hub's cannot be had: another recipe would
-            silently give other states.
-    """
-    names = ("preprocessor_config.json", "processor_config.json")
-    if source.local and not any((Path(source.location) / name).is_file() for name in names):
-        return default
-    return _from_pretrained(transformers.AutoFeatureExtractor, source)
-
-
-def load_weights(source: Source) -> nn.Module:
-    """The pretrained model in float32 and evaluation mode; never runs code from the hub, never unpickles.
-
-    Raises:
-        UpstreamError: it cannot be found or loaded.
-    """
-    model = _from_pretrained(transformers.AutoModel, source, dtype=torch.float32, weights_only=True)
-    return model.eval().requires_grad_(False)
-
-
-def _from_pretrained(kind: Any, source: Source, **options: Any) -> Any:
-    """Asks the local files first: offline, nothing is sent; the hub only for what is not there."""
-    where = {"revision": source.revision, "trust_remote_code": False, **options}
-    try:
-        return kind.from_pretrained(source.location, local_files_only=True, **where)
-    except (OSError, ValueError) as error:
-        if source.local:
-            raise UpstreamError(
-                "The folder's model cannot be loaded.",
-                file=source.location,
-                found=_first_line(error),
-                expected="a saved transformers speech model",
-                hint="check its config.json and weights",
-            ) from error
-    try:
-        return kind.from_pretrained(source.location, **where)
-    except Exception as error:  # the hub's client raises its own and its HTTP library's kinds
-        raise UpstreamError(
-            f"Upstream {source.location!r} is not on this machine and could not be fetched.",
-            field="UPSTREAMS",
-            expected="a model on the hub, or in the local cache",
-            found=_first_line(error),
-            hint="connect to the network, or copy the model here and give its folder: UPSTREAMS=./folder",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """Hash over the names, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+COMPUTE = ("float32", "float16", "bfloat16")
 
 
 class PretrainedUpstream(Upstream):
@@ -98,40 +25,117 @@ class PretrainedUpstream(Upstream):
 
     Args:
         encoder: returns ``hidden_states`` of L entries, each (B, T, D).
+        info: ``compute`` in it is what the weights are cast to.
+        remarks: what is said once to the user.
     """
 
-    def __init__(self, encoder: nn.Module, info: UpstreamInfo, device: torch.device) -> None:
-        self.encoder = encoder.to(device)
-        self.info = info
-        self.device = device
+    def __init__(self, encoder: Any, info: UpstreamInfo, device: torch.device, remarks: Sequence[str] = ()) -> None:
+        self.info, self.device, self.remarks = info, device, tuple(remarks)
+        self.dtype: torch.dtype = getattr(torch, info.compute)
+        self.encoder = encoder.to(device, self.dtype)
+        if device.type == "cuda":
+            # By default convolutions round float32 to 10 bits (TF32): a thousandth of the value.
+            torch.backends.cudnn.allow_tf32 = False
 
-    @torch.inference_mode()
-    def hidden_states(self, inputs: Tensor) -> Tensor:
-        """Runs the encoder: its input for B utterances -> (B, L, T, D) float32 on the CPU.
+    def use(self, policy: str) -> None:
+        super().use(policy)
+        self.info = replace(self.info, policy=policy)
+
+    def prepare(self, waveform: Tensor) -> Prepared:
+        """The model's input for a waveform (num_samples,); UpstreamError where it does not fit the model."""
+        self.require_fit(len(waveform))
+        return Prepared(len(waveform), self.features(waveform))
+
+    @abstractmethod
+    def features(self, waveform: Tensor) -> Tensor:
+        """The encoder's input for a waveform (num_samples,), without a batch dimension."""
+
+    # Not inference mode: its tensors refuse to be changed in place by whoever gets them.
+    @torch.no_grad()
+    def run(self, batch: Sequence[Prepared]) -> list[Tensor]:
+        """Hidden states, for each waveform (L, T, D) float32 on ``device``.
 
         Raises:
-            UpstreamError: the model returns other layers or dims than its configuration promises.
+            UpstreamError: the model returns other layers or shapes than its configuration promises, or waveforms
+                of several lengths are run at once though the policy does not allow it.
         """
-        output = self.encoder(inputs.to(self.device), output_hidden_states=True)
-        states = torch.stack([state.float() for state in output.hidden_states], dim=1).cpu()
-        if states.shape[1] != self.info.layers or states.shape[3] != self.info.dim:
+        padded = pad_sequence([one.features for one in batch], batch_first=True)
+        inputs = padded.to(self.device, self.dtype, non_blocking=True)
+        with self._padding([one.num_samples for one in batch]) as options:
+            states = self.encoder(inputs, output_hidden_states=True, **options).hidden_states
+        frames = [self.num_frames(one.num_samples) for one in batch]
+        shape = (len(batch), self.run_frames(max(frames)), self.info.dim)
+        if len(states) != self.info.layers or any(state.shape != shape for state in states):
             raise UpstreamError(
                 f"{self.info.name} returned hidden states of an unexpected shape.",
-                expected=f"(utterances, {self.info.layers}, frames, {self.info.dim})",
-                found=tuple(states.shape),
+                expected=f"{self.info.layers} layers of (utterances, frames, features) {shape}",
+                found=f"{len(states)} layers of {sorted({tuple(state.shape) for state in states})}",
                 hint="this model needs its own module in mser/upstream",
             )
-        return states
+        # Stacking copies, so the padding is let go of.
+        return [torch.stack([state[i, :own] for state in states]).float() for i, own in enumerate(frames)]
 
-    def _require_frames(self, waveforms: Sequence[Tensor], longest: int | None = None) -> None:
-        for waveform in waveforms:
-            if self.num_frames(len(waveform)) < 1 or (longest is not None and len(waveform) > longest):
-                limit = (
-                    "at least one frame" if longest is None else f"one frame to {longest / self.info.sample_rate:g} s"
-                )
-                raise UpstreamError(
-                    f"A recording does not fit {self.info.name}.",
-                    expected=limit,
-                    found=f"{len(waveform) / self.info.sample_rate:.3f} s",
-                    hint="leave it out of the corpus, or cut it",
-                )
+    def run_frames(self, frames: int) -> int:
+        """Frames the encoder returns for a batch whose longest waveform has ``frames``."""
+        return frames
+
+    def padding_options(self, num_samples: Sequence[int]) -> Any:
+        """Context in which waveforms of several lengths are run; it gives arguments for the encoder."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _padding(self, num_samples: Sequence[int]) -> Iterator[dict[str, Any]]:
+        if all(self._as_long(num_samples[0], other) for other in num_samples):
+            yield {}  # nothing is padded
+            return
+        if self.info.policy not in ("masked", "solo convolutions"):
+            raise UpstreamError(
+                f"{self.info.name} was given waveforms of several lengths at once.",
+                field="BATCHING",
+                expected=f"one length, under the policy {self.info.policy!r}",
+                found=f"{len(set(num_samples))} lengths",
+            )
+        with self.padding_options(num_samples) as options:
+            yield options
+
+
+def describe(
+    model: Any, source: Source, *, layers: int, dim: int, frame_samples: int, recipe: str, policy: str, compute: str
+) -> UpstreamInfo:
+    """What determines the states of a model; call it before the model is cast."""
+    return UpstreamInfo(
+        name=source.name,
+        family=model.config.model_type,
+        source=source.name,
+        revision=getattr(model.config, "_commit_hash", None) or source.revision or "folder",
+        weights_sha256=weights_sha256(model),
+        layers=layers,
+        dim=dim,
+        frame_rate=SAMPLE_RATE / frame_samples,
+        sample_rate=SAMPLE_RATE,
+        recipe_sha256=recipe,
+        policy=policy,
+        compute=compute,
+        attention=model.config._attn_implementation or "",
+    )
+
+
+def remarks_of(ignored: Sequence[str], further: Sequence[str] = ()) -> tuple[str, ...]:
+    """Remarks on the parts of a checkpoint that are no part of the encoder, and further ones."""
+    head = [f"Only the encoder is used; ignored in the checkpoint: {', '.join(ignored)}."] if ignored else []
+    return (*head, *further)
+
+
+def require_compute(compute: str, device: torch.device) -> None:
+    """Raises UpstreamError for a kind of number that is unknown, or that the device is slow at."""
+    if compute not in COMPUTE:
+        what = "There is no such kind of number to compute in."
+        raise UpstreamError(what, field="COMPUTE", expected=", ".join(COMPUTE), found=compute)
+    if compute != "float32" and device.type == "cpu":
+        raise UpstreamError(
+            f"{compute} is not computed on a CPU: without matrix units it takes 4 to 19 times as long as float32.",
+            field="COMPUTE",
+            expected="float32",
+            found=compute,
+            hint="leave COMPUTE at float32, or give a CUDA device",
+        )

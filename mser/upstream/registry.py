@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mser.config import DATA_FOLDER, is_local_folder, read_yaml, store_name
+from mser.config import DATA_FOLDER, is_local_folder, read_yaml, split_adapter, store_name
 from mser.errors import UpstreamError
 
 
@@ -22,12 +22,14 @@ class Source:
         location: hub id or absolute folder.
         revision: pinned commit, or None for the newest (a folder has none).
         local: whether ``location`` is a folder.
+        adapter: language adapter to put into the model (MMS), or None.
     """
 
     name: str
     location: str
     revision: str | None
     local: bool
+    adapter: str | None = None
 
 
 @lru_cache
@@ -37,13 +39,14 @@ def registry() -> Mapping[str, Mapping[str, Any]]:
 
 
 def resolve(name: str) -> Source:
-    """Finds a model by registry name, hub id (``organisation/model``) or local folder.
+    """Finds a model by registry name, hub id (``organisation/model``) or local folder, each maybe with ``+adapter``.
 
     Raises:
         UpstreamError: the name is none of these, or the folder holds no model.
     """
+    model, adapter = split_adapter(name)
     if is_local_folder(name):
-        folder = Path(name).expanduser().absolute()
+        folder = Path(model).expanduser().absolute()
         if not (folder / "config.json").is_file():
             raise UpstreamError(
                 "The folder holds no pretrained model.",
@@ -54,16 +57,16 @@ def resolve(name: str) -> Source:
                 else "no such folder",
                 hint="give the folder of a saved transformers model",
             )
-        return Source(store_name(name), str(folder), None, True)
-    if name in registry():
-        entry = registry()[name]
-        return Source(name, entry["id"], entry.get("revision"), False)
-    if name.count("/") == 1:
-        return Source(store_name(name), name, None, False)
+        return Source(store_name(name), str(folder), None, True, adapter)
+    if model in registry():
+        entry = registry()[model]
+        return Source(name, entry["id"], entry.get("revision"), False, adapter)
+    if model.count("/") == 1:
+        return Source(store_name(name), model, None, False, adapter)
     raise UpstreamError(
         f"Upstream {name!r} is not known.",
         field="UPSTREAMS",
-        expected="acoustic, logmel, mfcc, prosody, a hub id such as facebook/hubert-base-ls960, a folder "
-        f"such as ./my-model, or one of: {' '.join(sorted(registry()))}",
+        expected="acoustic, logmel, mfcc, prosody, egemaps, compare, a hub id such as facebook/hubert-base-ls960, "
+        f"a folder such as ./my-model, or one of: {' '.join(sorted(registry()))}",
         hint="choose one of these (data_manifest/upstreams.yaml)",
     )

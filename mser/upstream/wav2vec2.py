@@ -1,79 +1,93 @@
 """Encoders of raw waveforms: wav2vec 2.0 and the models built like it.
 
-wav2vec 2.0 (arXiv 2006.11477), HuBERT (2106.07447), WavLM (2110.13900), data2vec-audio
-(2202.03555), UniSpeech-SAT (2110.05752).
+wav2vec 2.0 (arXiv 2006.11477) with XLS-R and MMS, HuBERT (2106.07447), WavLM (2110.13900), data2vec-audio
+(2202.03555), UniSpeech (2101.07597), UniSpeech-SAT (2110.05752), SEW (2109.06870).
 
 The layers are the input of block 1 and the output of each block. The large models close with a layer norm behind
-the last block; it is no layer here, whereas transformers 4 put it in the place of the last block's output.
+the last block; it is no layer here, whereas transformers 4 put it in the place of the last block's output. SEW squeezes
+two frames into one before its blocks and unfolds them behind; its layers are those of the blocks, 25 frames a second.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
-from mser.upstream.base import UpstreamInfo
-from mser.upstream.pretrained import PretrainedUpstream, load_feature_extractor, load_weights, weights_sha256
+from mser.upstream.adapters import load_adapter
+from mser.upstream.loading import SAMPLE_RATE, load_feature_extractor, load_weights, recipe_sha256
+from mser.upstream.padding import Padding, attend_to_whole_frames, frames_after, keep_own_frames, own_frames
+from mser.upstream.pretrained import PretrainedUpstream, describe, remarks_of
 from mser.upstream.registry import Source
 
-SAMPLE_RATE = 16_000
-FAMILIES = frozenset({"wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech-sat"})
+# WavLM hands its attention a mask of padding and one of positions, of two types; both are honoured.
+warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
+
+FAMILIES = frozenset({"wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat", "sew"})
 #: A wav2vec 2.0 of this shape and these weights is made from this seed, to show the flow where there is no model.
 RANDOM_NAME, RANDOM_SEED = "random-tiny-wav2vec2", 0
 
 
 class Wav2Vec2Upstream(PretrainedUpstream):
-    """Each utterance is run alone.
+    """Alone, an utterance is run as it is. In a padded batch each is kept to itself (``mser/upstream/padding.py``)."""
 
-    Padding changes every frame of models with group norm over time, and on CPUs a batch costs more
-    than its utterances alone; so the states are exact by construction.
-    """
+    possible = ("masked", "solo convolutions", "equal lengths", "solo")
 
-    def __init__(self, model: nn.Module, source: Source, device: torch.device, random_weights: bool = False) -> None:
-        config: Any = model.config
-        info = UpstreamInfo(
-            name=source.name,
-            family=config.model_type,
-            source=source.name,
-            revision=getattr(config, "_commit_hash", None) or source.revision or "folder",
-            weights_sha256=weights_sha256(model),
+    def __init__(
+        self, model: Any, source: Source, device: torch.device, compute: str, recipe: Any, remarks: Sequence[str] = ()
+    ) -> None:
+        config = model.config
+        self.feature_extractor = recipe
+        self.convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self.squeeze = config.squeeze_factor if config.model_type == "sew" else 1
+        self.frame_samples = math.prod(config.conv_stride) * self.squeeze
+        info = describe(
+            model,
+            source,
             layers=config.num_hidden_layers + 1,
             dim=config.hidden_size,
-            frame_rate=SAMPLE_RATE / math.prod(config.conv_stride),
-            sample_rate=SAMPLE_RATE,
-            random_weights=random_weights,
+            frame_samples=self.frame_samples,
+            recipe=recipe_sha256({"input": "waveform", "do_normalize": bool(recipe.do_normalize)}),
+            policy="solo",
+            compute=compute,
         )
-        super().__init__(model, info, device)
-        default = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
-        self.feature_extractor = default if random_weights else load_feature_extractor(source, default)
-        self.convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        model.adapter = None  # behind the last block; not to be mistaken for the adapters in the blocks
+        super().__init__(model, info, device, remarks)
+        self.lengths = Padding()
+        keep_own_frames(model, self.convolutions, self.lengths)
+        if self.squeeze > 1:
+            attend_to_whole_frames(model, self.convolutions, self.squeeze, self.lengths)
 
     def num_frames(self, num_samples: int) -> int:
-        frames = num_samples
-        for kernel, stride in self.convolutions:
-            frames = max(0, (frames - kernel) // stride + 1)
-        return frames
+        return frames_after(num_samples, self.convolutions) // self.squeeze
 
-    def states(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        self._require_frames(waveforms)
-        found = []
-        for waveform in waveforms:
-            features = self.feature_extractor(waveform.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
-            found.append(self.hidden_states(features.input_values)[0])
-        return found
+    def features(self, waveform: Tensor) -> Tensor:
+        """The waveform (num_samples,), brought to zero mean and unit variance where the recipe says so."""
+        values = self.feature_extractor(waveform.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        return values.input_values[0]
+
+    @contextmanager
+    def padding_options(self, num_samples: Sequence[int]) -> Iterator[dict[str, Any]]:
+        with self.lengths.of(num_samples, self.info.policy == "solo convolutions"):
+            yield {"attention_mask": own_frames(num_samples, max(num_samples), self.device).long()}
 
 
-def load_wav2vec2(source: Source, device: torch.device) -> Wav2Vec2Upstream:
+def load_wav2vec2(source: Source, device: torch.device, compute: str = "float32") -> Wav2Vec2Upstream:
     """A pretrained model of one of ``FAMILIES``."""
-    return Wav2Vec2Upstream(load_weights(source), source, device)
+    model, ignored = load_weights(source)
+    recipe, remarks = load_feature_extractor(source, transformers.Wav2Vec2FeatureExtractor(do_normalize=True))
+    remarks = remarks_of(ignored, [*remarks, *load_adapter(model, source)])
+    return Wav2Vec2Upstream(model, source, device, compute, recipe, remarks)
 
 
-def random_wav2vec2(device: torch.device) -> Wav2Vec2Upstream:
+def random_wav2vec2(device: torch.device, compute: str = "float32") -> Wav2Vec2Upstream:
     """A tiny wav2vec 2.0 that was never trained: for demonstrations of the flow, never for a result."""
     config = transformers.Wav2Vec2Config(
         hidden_size=64,
@@ -90,4 +104,7 @@ def random_wav2vec2(device: torch.device) -> Wav2Vec2Upstream:
         torch.manual_seed(RANDOM_SEED)
         model = transformers.Wav2Vec2Model(config).eval().requires_grad_(False)
     source = Source(RANDOM_NAME, RANDOM_NAME, f"seed {RANDOM_SEED}", True)
-    return Wav2Vec2Upstream(model, source, device, random_weights=True)
+    recipe = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    upstream = Wav2Vec2Upstream(model, source, device, compute, recipe)
+    upstream.info = replace(upstream.info, random_weights=True)
+    return upstream
