@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from extract import tables
 from extract.choose import pick_device
 from extract.demo import make_demo_corpora
 from extract.manifest import present, scan
@@ -163,30 +164,14 @@ def manifest_command(languages: tuple[str, ...], corpora: Path, definitions: Pat
         with progress_bar(f"manifest {definition.name}", "files") as advance:
             found = scan(definition, corpora, advance)
         path = found.manifest.write(workspace, found.rejected, found.warnings)
-        utterances = found.manifest.utterances
-        rows.append(
-            [
-                definition.name,
-                definition.language,
-                str(len(utterances)),
-                str(len({row.speaker for row in utterances})),
-                str(len({row.emotion for row in utterances})),
-                f"{sum(row.seconds for row in utterances) / 60:.1f}",
-                str(len(found.rejected)),
-                str(found.left_out),
-            ]
-        )
+        rows.append(tables.scan_row(found))
         warnings += found.warnings
         if found.rejected:
             warnings.append(
                 f"{definition.name}: {len(found.rejected)} files rejected, with reasons: "
                 f"{path.with_suffix('.rejected.csv')}"
             )
-    print_table(
-        f"Manifests in {workspace.manifests}",
-        ["corpus", "language", "utterances", "speakers", "emotions", "minutes", "rejected", "left out"],
-        rows,
-    )
+    print_table(f"Manifests in {workspace.manifests}", tables.SCANS, rows)
     for warning in warnings:
         warn(warning)
 
@@ -239,20 +224,7 @@ def states_command(
     rows: list[list[str]] = []
 
     def tell(told: Told) -> None:
-        spent, summary = told.seconds, told.summary
-        rows.append(
-            [
-                told.corpus,
-                told.upstream,
-                str(summary.computed),
-                str(summary.kept),
-                f"{summary.store.provenance.layers} x {summary.store.provenance.dim}",
-                told.policy,
-                f"{summary.store.size_bytes() / 1e6:.0f}",
-                f"{spent:.1f}",
-                f"{summary.seconds_of_audio / spent:.1f}",
-            ]
-        )
+        rows.append(tables.store_row(told))
         for remark in told.remarks:
             warn(remark)
 
@@ -266,9 +238,8 @@ def states_command(
         tell=tell,
         progress=_progress,
     )
-    columns = ["corpus", "upstream", "computed", "kept", "layers x dim", "batching", "MB", "seconds", "x real time"]
     if rows:
-        print_table(f"Stores in {workspace.cache}", columns, rows)
+        print_table(f"Stores in {workspace.cache}", tables.STORES, rows)
     for error in failed[:-1]:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
     if failed:
@@ -305,37 +276,8 @@ def plan_command(
     manifests = read_manifests(workspace, languages)
     session = session_of(upstreams, corpora, workspace, **running)
     found = list(session.plan(manifests, max(1, workers)))
-    total = sum(one.bytes for one in found)
-    print_table(
-        f"To be extracted into {workspace.cache}",
-        ["corpus", "upstream", "missing", "of", "shards", "hours", "frames", "GB", "time"],
-        [
-            [
-                one.corpus,
-                one.upstream,
-                str(one.missing),
-                str(one.utterances),
-                str(one.shards),
-                f"{one.hours:.2f}",
-                str(one.frames),
-                f"{one.bytes / 1e9:.3f}",
-                duration(one.seconds),
-            ]
-            for one in found
-        ]
-        + [["all", "", "", "", "", "", "", f"{total / 1e9:.3f}", duration(sum(one.seconds for one in found))]],
-    )
-    session.require_room(total)
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    >>> duration(3725.2), duration(59.6)
-    ('1:02:05', '0:01:00')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    print_table(f"To be extracted into {workspace.cache}", tables.PLANS, tables.plan_rows(found))
+    session.require_room(sum(one.bytes for one in found))
 
 
 @main.command("verify")
@@ -382,21 +324,7 @@ def verify_command(
             if recompute and not verdict.faults:
                 verdict = again(verdict, manifest, path.parent, recompute)
             verdicts.append(verdict)
-    columns = ["corpus", "upstream", "utterances", "shards", "recordings", "computed again", "difference", "faults"]
-    rows = [
-        [
-            one.corpus,
-            one.upstream,
-            str(one.utterances),
-            str(one.shards),
-            str(one.recordings),
-            one.recomputed,
-            one.difference,
-            str(len(one.faults)),
-        ]
-        for one in verdicts
-    ]
-    print_table("Stores verified", columns, rows)
+    print_table("Stores verified", tables.VERDICTS, [tables.verdict_row(one) for one in verdicts])
     for one in verdicts:
         for fault in one.faults[:SHOWN_FAULTS]:
             console.print(f"{one.corpus} x {one.upstream}: {fault}", style="red", markup=False, soft_wrap=True)
@@ -414,8 +342,7 @@ def _print_batching(session: Session, manifests: list[Any]) -> None:
             f"{name} ({info.family}, {info.compute}, {info.attention or 'no'} attention): largest difference of a "
             f"layer from each utterance alone, of the layer's largest value. Chosen here: {chosen}",
             ["layer", *(one.policy for one in measurements)],
-            [[str(layer), *(f"{one.differences[layer]:.1e}" for one in measurements)] for layer in range(info.layers)]
-            + [["time, alone = 1", *(f"{one.seconds / one.seconds_alone:.2f}" for one in measurements)]],
+            tables.batching_rows(measurements),
         )
 
 

@@ -13,23 +13,20 @@ the device computing while the other's states are on their way to the host.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from extract.batches import naming, prepare, run_batch
 from extract.plan import Block
-from extract.windows import Piece
-from mser.audio import read_waveform
-from mser.errors import DiskError, ManifestError, MserError, UpstreamError
-from mser.manifest import Utterance
-from mser.store import Packed, Provenance, ShardRow, ShardWriter, pack
-from mser.upstream import Prepared, Upstream
+from mser.errors import DiskError, MserError
+from mser.store import Packed, Provenance, ShardRow, ShardWriter
+from mser.upstream import Upstream
 
 CUDA_THREADS, DECODE_THREADS = 2, 4
 #: Shards that may fail before it is taken that all would.
@@ -155,7 +152,7 @@ class _Run:
     def compute(self, block: Block, pools: _Pools, most: int) -> None:
         """Sends a shard's batches on their way, ``most`` at a time, in the order in which they are to be written."""
         inputs = [
-            pools.decode.submit(prepare, self.job, self.upstream, row, pieces)
+            pools.decode.submit(prepare, self.job.corpus_folder, self.upstream, row, pieces)
             for row, pieces in zip(block.rows, block.pieces, strict=True)
         ]
         members = [(row, number) for row, pieces in enumerate(block.pieces) for number in range(len(pieces))]
@@ -234,97 +231,6 @@ class _Run:
             else:
                 self.outcome.utterances += len(block.rows)
                 self.outcome.seconds += block.seconds
-
-
-def naming(rows: Sequence[Utterance], error: MserError) -> MserError:
-    """The error with the utterances it came from, where it names no file of its own."""
-    if not isinstance(error, UpstreamError) or error.file is not None:
-        return error
-    named = ", ".join(row.utterance_id for row in rows)
-    return UpstreamError(
-        error.what, file=named, field=error.field, expected=error.expected, found=error.found, hint=error.hint
-    )
-
-
-def prepare(job: Job, upstream: Upstream, row: Utterance, pieces: Sequence[Piece]) -> list[Prepared]:
-    """The model's input for each piece of a recording.
-
-    Raises:
-        AudioError: the recording cannot be read. ManifestError: it is not the one in the manifest.
-    """
-    path = job.corpus_folder / row.path
-    waveform, found = read_waveform(path, upstream.info.sample_rate)
-    if found != row.sha256:
-        raise ManifestError(
-            f"The recording of {row.utterance_id} is not the one in the manifest.",
-            file=path,
-            field="sha256",
-            expected=row.sha256,
-            found=found,
-            hint=f"run `make manifest LANG={row.language}` again",
-        )
-    return [upstream.prepare(waveform[piece.start : piece.end]) for piece in pieces]
-
-
-_local = threading.local()
-
-
-def run_batch(
-    upstream: Upstream,
-    inputs: Sequence[tuple[Utterance, Future[list[Prepared]], int]],
-    pieces: Sequence[Piece],
-    provenance: Provenance,
-) -> tuple[list[Packed], int]:
-    """Runs the model; gives what is stored of each piece, on the CPU, and how often the batch was halved."""
-    rows = [row for row, _, _ in inputs]
-    batch = [ready.result()[number] for _, ready, number in inputs]
-    stream = None
-    if upstream.device.type == "cuda":
-        if not hasattr(_local, "stream"):
-            _local.stream = torch.cuda.Stream(upstream.device)
-        stream = _local.stream
-    with torch.cuda.stream(stream) if stream is not None else nullcontext():
-        packed, halved = _run_within_memory(upstream, rows, batch, pieces, provenance)
-        if stream is not None:
-            stream.synchronize()
-    return packed, halved
-
-
-def _run_within_memory(
-    upstream: Upstream,
-    rows: Sequence[Utterance],
-    batch: Sequence[Prepared],
-    pieces: Sequence[Piece],
-    provenance: Provenance,
-) -> tuple[list[Packed], int]:
-    """Halves the batch until it fits into the device's memory."""
-    try:
-        return _run_whole(upstream, batch, pieces, provenance), 0
-    except torch.OutOfMemoryError as error:
-        if len(batch) == 1:
-            raise UpstreamError(
-                f"{upstream.info.name} needs more memory than {upstream.device} has.",
-                file=rows[0].utterance_id,
-                found=str(error).splitlines()[0],
-                hint="give shorter windows (WINDOW=10), another DEVICE, or COMPUTE=float16; complete shards stay",
-            ) from error
-    # Behind the handler, so that the failed attempt's tensors are free.
-    if upstream.device.type == "cuda":
-        torch.cuda.empty_cache()
-    middle = len(batch) // 2
-    first, one = _run_within_memory(upstream, rows[:middle], batch[:middle], pieces[:middle], provenance)
-    second, other = _run_within_memory(upstream, rows[middle:], batch[middle:], pieces[middle:], provenance)
-    return [*first, *second], 1 + one + other
-
-
-def _run_whole(
-    upstream: Upstream, batch: Sequence[Prepared], pieces: Sequence[Piece], provenance: Provenance
-) -> list[Packed]:
-    states = upstream.run(batch)
-    return [
-        pack(one[:, piece.skip : piece.skip + piece.frames], provenance).cpu()
-        for one, piece in zip(states, pieces, strict=True)
-    ]
 
 
 @contextmanager

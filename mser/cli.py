@@ -36,15 +36,25 @@ console = Console(stderr=True, highlight=False)
 class MserGroup(click.Group):
     """A group whose commands end with a message and exit code 1 where a user can mend the error."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _ending_with_a_message():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _ending_with_a_message():
             return super().invoke(ctx)
-        except MserError as error:
-            console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            console.print("Stopped. What was finished is kept; the same command goes on from there.")
-            sys.exit(130)
+
+
+@contextmanager
+def _ending_with_a_message() -> Iterator[None]:
+    try:
+        yield
+    except MserError as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("Stopped. What was finished is kept; the same command goes on from there.")
+        sys.exit(130)
 
 
 class Words(click.ParamType):

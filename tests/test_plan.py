@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from toys import examples, utterance
 
 from extract import plan
-from extract.cli import duration, main
+from extract.cli import main
 from extract.plan import choose_sample, make_plan
 from extract.states import Settings, extract, provenance_of
+from extract.tables import duration
 from mser.config import Workspace
 from mser.errors import DiskError
 from mser.manifest import Manifest
