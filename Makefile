@@ -115,8 +115,11 @@ inspect: $(READY) ## show what the stores hold
 verify: $(READY) ## check the stores against manifests and recordings
 	$(RUN_PYTHON) -m extract verify $(BY_LANGUAGE)
 
-test: $(READY) ## run the tests
+test: $(READY) ## run the tests, a process a core
 	$(RUN_PYTHON) -m pytest -q $(PYTEST_OPTIONS)
+
+# A module's tests stay together, as they share what they made; the longest modules begin.
+PYTEST_OPTIONS ?= --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -25,6 +25,7 @@ import torch
 from extract.choose import Choice, choose_policy, pick_device, recorded, sample_waveforms
 from extract.compute import MOST_FAILURES, Advance, Job, Outcome, compute_shards, usable_cores
 from extract.plan import Block
+from extract.states import COMPUTING, RECIPE
 from mser.errors import ConfigError, DiskError, MserError, StoreError
 from mser.manifest import Manifest
 from mser.store import Provenance
@@ -256,7 +257,7 @@ def _built(model: Model) -> Upstream:
 
 def _require_same(upstream: Upstream, job: Job) -> None:
     """Raises StoreError where this worker's upstream or libraries are not the client's."""
-    versions = {name: version(name) for name in job.provenance.versions}
+    versions = {name: version(name) for name in COMPUTING} | {"recipe": RECIPE}
     here, there = {**asdict(upstream.info), **versions}, {**job.provenance.upstream, **job.provenance.versions}
     unlike = sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
     if unlike:

@@ -26,7 +26,7 @@ from extract.batches import naming, prepare, run_batch
 from extract.plan import Block
 from mser.errors import DiskError, MserError
 from mser.store import Packed, Provenance, ShardRow, ShardWriter
-from mser.upstream import Upstream
+from mser.upstream import Prepared, Upstream
 
 CUDA_THREADS, DECODE_THREADS = 2, 4
 #: Shards that may fail before it is taken that all would.
@@ -151,23 +151,27 @@ class _Run:
 
     def compute(self, block: Block, pools: _Pools, most: int) -> None:
         """Sends a shard's batches on their way, ``most`` at a time, in the order in which they are to be written."""
-        inputs = [
-            pools.decode.submit(prepare, self.job.corpus_folder, self.upstream, row, pieces)
-            for row, pieces in zip(block.rows, block.pieces, strict=True)
-        ]
-        members = [(row, number) for row, pieces in enumerate(block.pieces) for number in range(len(pieces))]
-        batches = self.upstream.batches([block.pieces[row][number].num_samples for row, number in members])
+        pieces = block.pieces
+        members = [(row, number) for row, parts in enumerate(pieces) for number in range(len(parts))]
+        batches = self.upstream.batches([pieces[row][number].num_samples for row, number in members])
         shard = _Shard(block, None, len(batches))
+        inputs: dict[int, Future[list[Prepared]]] = {}
         for batch in batches:
             while len(self.flying) >= most:
                 self._take(pools)
             if shard.failed:
                 break
             chosen = tuple(members[index] for index in batch)
-            kept = [block.pieces[row][number] for row, number in chosen]
+            for row in {row for row, _ in chosen} - set(inputs):
+                folder = self.job.corpus_folder
+                inputs[row] = pools.decode.submit(prepare, folder, self.upstream, block.rows[row], pieces[row])
+            kept = [pieces[row][number] for row, number in chosen]
             ready = [(block.rows[row], inputs[row], number) for row, number in chosen]
             packed = pools.compute.submit(run_batch, self.upstream, ready, kept, self.job.provenance)
             self.flying.append(_Batch(shard, chosen, packed))
+            for row, number in chosen:
+                if number == len(pieces[row]) - 1:
+                    del inputs[row]  # so that memory holds what is on its way, not the shard
 
     def finish(self, pools: _Pools) -> None:
         """Waits for everything that is on its way."""

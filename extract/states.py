@@ -20,6 +20,8 @@ from mser.upstream import Upstream
 
 #: Libraries that compute the states; their versions are part of a store's fingerprint.
 COMPUTING = ("torch", "torchaudio", "transformers")
+#: Of the code that makes what is stored of states; raise it when the same states would give other values.
+RECIPE = "2"
 #: Computes the shards of a job: :func:`extract.compute.compute_shards` here, or a cluster's workers.
 Compute = Callable[[Job, Upstream, Sequence[Block], Callable[[int, float], None]], Outcome]
 
@@ -63,7 +65,7 @@ class Summary:
 
 def provenance_of(corpus: str, upstream: Upstream, settings: Settings) -> Provenance:
     """The description of a store that this upstream fills, with the libraries installed now."""
-    versions = {name: importlib.metadata.version(name) for name in COMPUTING}
+    versions = {name: importlib.metadata.version(name) for name in COMPUTING} | {"recipe": RECIPE}
     one_frame = upstream.frame_samples == 0
     whole = one_frame or settings.window == 0
     return Provenance(

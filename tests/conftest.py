@@ -37,6 +37,11 @@ def tone(frequency: float, seconds: float, rate: int, channels: int = 1, level: 
     return np.stack([sine / 2**channel for channel in range(channels)], axis=1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first, so that no process is left with them alone at the end."""
+    items.sort(key=lambda item: not item.path.stem.startswith("test_pipeline"))
+
+
 @pytest.fixture
 def write_tone() -> WriteTone:
     """Writes a tone with soundfile: ``write_tone(path, frequency, seconds, rate, subtype)``."""
