@@ -149,9 +149,8 @@ def measured_seconds(
         return 0.0
     pieces = [piece for block in plan.blocks for row in block.pieces for piece in row]
     seconds = sum(piece.num_samples for piece in pieces) / upstream.info.sample_rate
-    inputs = [upstream.prepare(waveform) for waveform in sample]
     if upstream.device.type == "cuda":
-        many = inputs * CUDA_ROUNDS
+        many = [upstream.prepare(waveform) for waveform in sample] * CUDA_ROUNDS
         batches = upstream.batches([one.num_samples for one in many])
         _timed(upstream, provenance, [many[index] for index in batches[0]])
         spent = sum(_timed(upstream, provenance, [many[index] for index in batch])[1] for batch in batches)
@@ -160,8 +159,15 @@ def measured_seconds(
         share = len(pieces) / len(many) if upstream.longest is not None else seconds / heard
         return spent * share / workers
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(lambda one: _timed(upstream, provenance, [one]), inputs[:threads]))  # warms up
-        found = list(pool.map(lambda one: _timed(upstream, provenance, [one]), inputs * 2))
+
+        def timed(waveform: Tensor) -> tuple[float, float]:
+            # On a CPU the input is made by the same cores, and may be all there is to compute.
+            began = time.perf_counter()
+            length, _ = _timed(upstream, provenance, [upstream.prepare(waveform)])
+            return length, time.perf_counter() - began
+
+        list(pool.map(timed, sample[:threads]))  # warms up
+        found = list(pool.map(timed, [*sample, *sample]))
     fixed, slope = _line(*np.array(found).T)
     return (fixed * len(pieces) + slope * seconds) / threads / workers
 

@@ -14,7 +14,7 @@ import torch
 from extract.choose import Choice, as_if_on, choose_policy, pick_device, recorded, sample_waveforms
 from extract.cluster import Model, choose_on, compute_on, connected
 from extract.compute import compute_shards, usable_cores
-from extract.plan import make_plan, measured_seconds, require_room
+from extract.plan import Plan, make_plan, measured_seconds, require_room
 from extract.states import Compute, Settings, Summary, extract, provenance_of
 from extract.verify import Verdict, recompute
 from mser.config import Workspace, store_name
@@ -108,7 +108,6 @@ class Session:
         """What is still to be done for each store, with the time a short sample takes now."""
         for name in self.upstreams:
             upstream = self.load(name, manifests)
-            threads = max(1, usable_cores() // workers)
             for manifest in manifests:
                 self.choose(upstream, name, manifest)
                 provenance = provenance_of(manifest.corpus, upstream, self.settings)
@@ -119,7 +118,7 @@ class Session:
                     provenance.window,
                     provenance.overlap,
                 )
-                sample = sample_waveforms(manifest, self.corpora / manifest.corpus, upstream) if plan.blocks else []
+                seconds = self._seconds(plan, upstream, provenance, manifest, workers) if plan.blocks else 0.0
                 yield Planned(
                     manifest.corpus,
                     upstream.info.name,
@@ -129,8 +128,20 @@ class Session:
                     plan.seconds / 3600,
                     plan.frames,
                     plan.bytes(provenance),
-                    measured_seconds(plan, upstream, provenance, sample, threads, workers),
+                    seconds,
                 )
+
+    def _seconds(
+        self, plan: Plan, upstream: Upstream, provenance: Provenance, manifest: Manifest, workers: int
+    ) -> float:
+        """How long a plan takes here: reading, and on a CPU beside it, computing; both measured on a sample."""
+        folder, threads = self.corpora / manifest.corpus, max(1, usable_cores() // workers)
+        sample_waveforms(manifest, folder, upstream, 1)  # warms up
+        began = time.perf_counter()
+        sample = sample_waveforms(manifest, folder, upstream)
+        reading = (time.perf_counter() - began) * upstream.info.sample_rate / sum(map(len, sample)) * plan.seconds
+        computing = measured_seconds(plan, upstream, provenance, sample, threads, workers)
+        return computing if upstream.device.type == "cuda" else computing + reading / threads / workers
 
     def _missing(self, manifest: Manifest, name: str, provenance: Provenance) -> set[str]:
         folder = self.store(manifest, name)
