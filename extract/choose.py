@@ -54,28 +54,31 @@ def recorded(store_folder: Path) -> dict[str, Any]:
 
 
 def choose_policy(
-    upstream: Upstream, store_folder: Path, batching: str, sample: Callable[[], Sequence[Tensor]]
+    upstream: Upstream, name: str, store_folder: Path, batching: str, sample: Callable[[], Sequence[Tensor]]
 ) -> Choice:
-    """The policy for a store, measured on CUDA where neither the user nor the store says one.
+    """The policy for a store: the user's, or the store's own, or on CUDA a measured one.
+
+    Half precision is compared with float32 before a store is begun in it.
 
     Args:
+        name: by which the upstream was loaded.
         batching: ``auto``, or one of ``POLICIES``.
         sample: gives waveforms of different lengths to measure on.
 
     Raises:
         UpstreamError: half precision overflows.
     """
-    if batching != "auto":
-        return Choice(batching)
-    if "policy" in (before := recorded(store_folder)):
-        return Choice(before["policy"])
-    if upstream.device.type != "cuda":
-        return Choice(upstream.info.policy)
+    before = recorded(store_folder)
+    if before or upstream.device.type != "cuda":
+        begun = before.get("policy", upstream.info.policy)
+        return Choice(begun if batching == "auto" else batching)
     waveforms = sample()
     differences: tuple[float, ...] = ()
     if upstream.info.compute != "float32":
-        full = load_upstream(upstream.info.source, upstream.device)
+        full = load_upstream(name, upstream.device)
         differences = compare_compute(upstream, full, waveforms)
+    if batching != "auto":
+        return Choice(batching, (), differences)
     found = tuple(measure(upstream, waveforms))
     return Choice(choose(found, upstream.device, max([EXACT, *differences])), found, differences)
 

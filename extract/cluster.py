@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,22 +197,22 @@ def compute_on(client: Client, model: Model) -> Callable[[Job, Upstream, Sequenc
 
 def choose_on(client: Client, model: Model, store: Path, batching: str, manifest: Manifest, folder: Path) -> Choice:
     """The policy for a store, chosen as :func:`extract.choose.choose_policy` does, by a worker's device."""
-    if batching != "auto":
-        return Choice(batching)
-    if "policy" in (before := recorded(store)):
-        return Choice(before["policy"])
-    found = client.submit(choose_on_worker, model, manifest, folder, store, pure=False).result()
+    before = recorded(store)
+    if before:
+        return Choice(str(before["policy"]) if batching == "auto" else batching)
+    found = client.submit(choose_on_worker, model, store, batching, manifest, folder, pure=False).result()
     if isinstance(found, MserError):
         raise found
     return found
 
 
-def choose_on_worker(model: Model, manifest: Manifest, folder: Path, store: Path) -> Choice | MserError:
+def choose_on_worker(model: Model, store: Path, batching: str, manifest: Manifest, folder: Path) -> Choice | MserError:
     """One task: a policy measured by this worker; an error a user can mend comes back as a value."""
     try:
         with _building:
             upstream = _built(model)
-            return choose_policy(upstream, store, "auto", lambda: sample_waveforms(manifest, folder, upstream))
+            sample = partial(sample_waveforms, manifest, folder, upstream)
+            return choose_policy(upstream, model.name, store, batching, sample)
     except MserError as error:
         return error
 

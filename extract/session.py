@@ -100,7 +100,9 @@ class Session:
             model = Model(name, self.device, "", upstream.info.compute)
             choice = choose_on(client, model, store, self.batching, manifest, folder)
         else:
-            choice = choose_policy(upstream, store, self.batching, lambda: sample_waveforms(manifest, folder, upstream))
+            choice = choose_policy(
+                upstream, name, store, self.batching, lambda: sample_waveforms(manifest, folder, upstream)
+            )
         upstream.use(choice.policy)
         return choice
 
@@ -257,7 +259,7 @@ def _fill(
             compute=compute,
             advance=advance,
         )
-    if choice.measurements:
+    if choice.measurements or choice.compute_differences:
         choice.write(folder, str(upstream.device))
     title = f"{manifest.corpus} x {upstream.info.name}"
     remarks = []

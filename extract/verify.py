@@ -86,7 +86,11 @@ def recompute(
     """
     made = store.provenance
     settings = Settings(made.dtype, made.keep, made.layer_numbers, made.window, made.overlap)
-    made.require_same(provenance_of(made.corpus, upstream, settings), store.folder)
+    now = provenance_of(made.corpus, upstream, settings)
+    if dict(made.versions) != dict(now.versions):
+        unlike = [name for name in now.versions if made.versions.get(name) != now.versions[name]]
+        return replace(verdict, recomputed=f"made with another {', '.join(unlike)}")
+    made.require_same(now, store.folder)
     rows = [row for row in manifest.utterances if row.utterance_id in store]
     plan = make_plan(random.Random().sample(rows, min(count, len(rows))), upstream, made.window, made.overlap)
     faults, worst = list(verdict.faults), 0.0

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 from extractions import leftovers, noise, recorded, shards
 
-from extract import plan
+from extract import plan, states
 from extract.cli import main
 from extract.states import Settings, extract
 from extract.verify import Verdict, recompute, verify
@@ -126,6 +126,19 @@ def test_what_cannot_be_computed_again_says_why(manifest: Manifest, workspace: W
     assert len(verdict.faults) in (1, 2)
     assert "No such file" in verdict.faults[0]
     assert leftovers(folder) == []
+
+
+def test_a_store_of_other_versions_is_no_fault(
+    manifest: Manifest, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, folder = (manifest, tmp_path / "corpora" / "toy"), workspace.store("toy", "logmel")
+    extract(*where, load_upstream("logmel", CPU), folder)
+    monkeypatch.setattr(states, "RECIPE", "of tomorrow")
+    verdict = recompute(Verdict("toy", "logmel", 6, 4, 6, ()), *where, Store(folder), load_upstream("logmel", CPU), 2)
+    assert (verdict.recomputed, verdict.faults) == ("made with another recipe", ())
+    with pytest.raises(StoreError, match="another making") as error:
+        extract(*where, load_upstream("logmel", CPU), folder)
+    assert error.value.field == "versions.recipe"
 
 
 @pytest.mark.parametrize(
