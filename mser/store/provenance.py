@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ class Provenance:
         """Frames a second."""
         return float(self.upstream["frame_rate"])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
+        """Hash of every attribute and the schema; asked for with every shard that is opened."""
         return fingerprint({**asdict(self), "schema_version": SCHEMA_VERSION})
 
     def write(self, folder: Path) -> None:
