@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 from extract import tables
 from extract.choose import pick_device
 from extract.demo import make_demo_corpora
-from extract.manifest import present, scan
+from extract.manifest import scan, to_scan
 from extract.session import Session, Told, run_session
 from extract.states import Settings
 from extract.verify import Verdict, verify
@@ -28,9 +29,9 @@ from mser.cli import (
     upstreams_option,
 )
 from mser.config import Workspace
-from mser.corpus import CorpusDefinition, corpora_of, load_definitions
-from mser.errors import ConfigError, CorpusError, StoreError
-from mser.manifest import read_manifests
+from mser.corpus import load_definitions
+from mser.errors import ConfigError, StoreError
+from mser.manifest import Manifest, read_manifests
 from mser.store.provenance import FILE_NAME
 from mser.upstream import POLICIES
 
@@ -72,9 +73,13 @@ class Layers(click.ParamType):
         return tuple(sorted(found))
 
 
-def running_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say how upstreams are run and what is kept of them."""
+def session_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what is run on what, how, and what is kept: the command gets a Session and manifests."""
     options = [
+        languages_option,
+        upstreams_option,
+        corpora_option,
+        home_option,
         click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."),
         click.option(
             "--compute",
@@ -119,30 +124,34 @@ def running_options(command: Callable[..., None]) -> Callable[..., None]:
             "--overlap", envvar="OVERLAP", type=float, default=OVERLAP_SECONDS, show_default=True, help="Seconds."
         ),
     ]
+
+    @wraps(command)
+    def with_session(
+        languages: tuple[str, ...],
+        upstreams: tuple[str, ...],
+        corpora: Path,
+        workspace: Workspace,
+        device: str,
+        compute: str,
+        batching: str,
+        dtype: str,
+        layers: tuple[int, ...],
+        frames: bool,
+        pooled: bool,
+        window: float,
+        overlap: float,
+        **others: Any,
+    ) -> None:
+        manifests = read_manifests(workspace, languages)
+        pick_device(device)
+        keep = tuple(name for name, kept in (("frames", frames), ("pooled", pooled)) if kept)
+        settings = Settings(dtype, keep, layers, window, overlap)
+        command(Session(workspace, corpora, upstreams, settings, device, compute, batching), manifests, **others)
+
+    decorated: Callable[..., None] = with_session
     for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def session_of(
-    upstreams: tuple[str, ...],
-    corpora: Path,
-    workspace: Workspace,
-    device: str,
-    compute: str,
-    batching: str,
-    dtype: str,
-    layers: tuple[int, ...],
-    frames: bool,
-    pooled: bool,
-    window: float,
-    overlap: float,
-) -> Session:
-    """What the options of ``running_options`` say."""
-    keep = tuple(name for name, kept in (("frames", frames), ("pooled", pooled)) if kept)
-    pick_device(device)
-    settings = Settings(dtype, keep, layers, window, overlap)
-    return Session(workspace, corpora, upstreams, settings, device, compute, batching)
+        decorated = option(decorated)
+    return decorated
 
 
 @click.group(cls=MserGroup)
@@ -160,7 +169,7 @@ def manifest_command(languages: tuple[str, ...], corpora: Path, definitions: Pat
     known = load_definitions(definitions)
     rows = []
     warnings: list[str] = []
-    for definition in _to_scan(languages, corpora, known):
+    for definition in to_scan(languages, corpora, known):
         with progress_bar(f"manifest {definition.name}", "files") as advance:
             found = scan(definition, corpora, advance)
         path = found.manifest.write(workspace, found.rejected, found.warnings)
@@ -176,26 +185,8 @@ def manifest_command(languages: tuple[str, ...], corpora: Path, definitions: Pat
         warn(warning)
 
 
-def _to_scan(languages: tuple[str, ...], corpora: Path, known: dict[str, CorpusDefinition]) -> list[CorpusDefinition]:
-    """The definitions whose folder is there: at least one for each language, or any if none is given."""
-    if languages:
-        return [one for language in languages for one in present(corpora_of([language], known), corpora)]
-    there = [one for one in known.values() if (corpora / one.name).is_dir()]
-    if not there:
-        raise CorpusError(
-            "No folder of a known corpus was found.",
-            file=corpora,
-            expected=f"one or several of: {' '.join(sorted(known))}",
-            hint="set MSER_CORPORA to the folder that holds them, or run `make demo`",
-        )
-    return there
-
-
 @main.command("states")
-@languages_option
-@upstreams_option
-@corpora_option
-@running_options
+@session_options
 @click.option("--replace-changed", envvar="REPLACE_CHANGED", is_flag=True, help="Recompute recordings that changed.")
 @click.option("--wait", envvar="WAIT", is_flag=True, help="Wait for another extraction of the same store to end.")
 @click.option("--scheduler", envvar="SCHEDULER", default="", help="Address of a Dask scheduler: tcp://host:8786.")
@@ -206,21 +197,10 @@ def _to_scan(languages: tuple[str, ...], corpora: Path, known: dict[str, CorpusD
     default=0,
     help="Processes of a local cluster; one a GPU by default.",
 )
-@home_option
 def states_command(
-    languages: tuple[str, ...],
-    upstreams: tuple[str, ...],
-    corpora: Path,
-    workspace: Workspace,
-    replace_changed: bool,
-    wait: bool,
-    scheduler: str,
-    workers: int,
-    **running: Any,
+    session: Session, manifests: list[Manifest], replace_changed: bool, wait: bool, scheduler: str, workers: int
 ) -> None:
     """Compute the hidden states that the stores lack."""
-    manifests = read_manifests(workspace, languages)
-    session = session_of(upstreams, corpora, workspace, **running)
     rows: list[list[str]] = []
 
     def tell(told: Told) -> None:
@@ -239,7 +219,7 @@ def states_command(
         progress=_progress,
     )
     if rows:
-        print_table(f"Stores in {workspace.cache}", tables.STORES, rows)
+        print_table(f"Stores in {session.workspace.cache}", tables.STORES, rows)
     for error in failed[:-1]:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
     if failed:
@@ -256,27 +236,14 @@ def warn(text: str) -> None:
 
 
 @main.command("plan")
-@languages_option
-@upstreams_option
-@corpora_option
-@running_options
+@session_options
 @click.option(
     "--workers", envvar="WORKERS", type=click.IntRange(min=0), default=0, help="Processes or GPUs that will compute."
 )
-@home_option
-def plan_command(
-    languages: tuple[str, ...],
-    upstreams: tuple[str, ...],
-    corpora: Path,
-    workspace: Workspace,
-    workers: int,
-    **running: Any,
-) -> None:
+def plan_command(session: Session, manifests: list[Manifest], workers: int) -> None:
     """Tell hours, frames, gigabytes and time of an extraction from a short sample, and whether the disk holds it."""
-    manifests = read_manifests(workspace, languages)
-    session = session_of(upstreams, corpora, workspace, **running)
     found = list(session.plan(manifests, max(1, workers)))
-    print_table(f"To be extracted into {workspace.cache}", tables.PLANS, tables.plan_rows(found))
+    print_table(f"To be extracted into {session.workspace.cache}", tables.PLANS, tables.plan_rows(found))
     session.require_room(sum(one.bytes for one in found))
 
 
@@ -336,7 +303,7 @@ def verify_command(
         raise SystemExit(1)
 
 
-def _print_batching(session: Session, manifests: list[Any]) -> None:
+def _print_batching(session: Session, manifests: list[Manifest]) -> None:
     for name, info, measurements, chosen in session.measure(manifests[0]):
         print_table(
             f"{name} ({info.family}, {info.compute}, {info.attention or 'no'} attention): largest difference of a "

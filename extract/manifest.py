@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from extract.listing import Candidate, candidates
 from mser.audio import scan_pcm
-from mser.corpus import CorpusDefinition, LabelReader
+from mser.corpus import CorpusDefinition, LabelReader, corpora_of
 from mser.errors import AudioError, CorpusError
 from mser.manifest import Manifest, Rejected, Utterance
 
@@ -55,6 +55,25 @@ def present(definitions: Sequence[CorpusDefinition], corpora: Path) -> list[Corp
             hint="put the recordings there, or set MSER_CORPORA to the folder that holds them",
         )
     return found
+
+
+def to_scan(languages: Sequence[str], corpora: Path, known: dict[str, CorpusDefinition]) -> list[CorpusDefinition]:
+    """The definitions whose folder is there: at least one for each language, or any if none is given.
+
+    Raises:
+        CorpusError: a language has no folder, or none of a known corpus is there.
+    """
+    if languages:
+        return [one for language in languages for one in present(corpora_of([language], known), corpora)]
+    there = [one for one in known.values() if (corpora / one.name).is_dir()]
+    if not there:
+        raise CorpusError(
+            "No folder of a known corpus was found.",
+            file=corpora,
+            expected=f"one or several of: {' '.join(sorted(known))}",
+            hint="set MSER_CORPORA to the folder that holds them, or run `make demo`",
+        )
+    return there
 
 
 def scan(

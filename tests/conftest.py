@@ -10,10 +10,17 @@ import pytest
 import soundfile
 import torch
 
+from extract import plan
 from mser.config import Workspace
 
 # The tests run beside other work; a tensor of theirs is too small to gain from threads.
 torch.set_num_threads(1)
+
+#: That the commands of stage one read.
+VARIABLES = (
+    "MSER_HOME", "MSER_CORPORA", "MSER_DEFINITIONS", "UPSTREAMS", "DEVICE", "DTYPE", "LAYERS", "FRAMES", "POOLED",
+    "WINDOW", "OVERLAP", "COMPUTE", "BATCHING", "SCHEDULER", "WORKERS", "WAIT", "RECOMPUTE", "REPLACE_CHANGED",
+)  # fmt: skip
 
 WriteTone = Callable[..., Path]
 
@@ -40,6 +47,14 @@ def tone(frequency: float, seconds: float, rate: int, channels: int = 1, level: 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests come first, so that no process is left with them alone at the end."""
     items.sort(key=lambda item: not item.path.stem.startswith("test_pipeline"))
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of some 60 frames, and none of the variables that stage one takes from the user's environment."""
+    monkeypatch.setattr(plan, "SHARD_FRAMES", 60)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

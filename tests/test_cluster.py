@@ -30,6 +30,8 @@ from mser.store import Store
 from mser.upstream import Upstream, load_upstream
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("small_shards")
+
 CPU = torch.device("cpu")
 
 
@@ -39,13 +41,6 @@ def client() -> Iterator[Any]:
     with connected("", 2, "cpu") as found:
         assert found is not None
         yield found
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "SHARD_FRAMES", 60)
-    for name in ("UPSTREAMS", "DEVICE", "DTYPE", "LAYERS", "FRAMES", "POOLED", "WINDOW", "OVERLAP", "WORKERS"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

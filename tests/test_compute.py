@@ -26,16 +26,11 @@ from mser.manifest import Manifest
 from mser.store import Store
 from mser.upstream import Prepared, load_upstream
 
+pytestmark = pytest.mark.usefixtures("small_shards")
+
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 FLOATS = Settings("float32")
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "SHARD_FRAMES", 60)
-    for name in ("UPSTREAMS", "DEVICE", "DTYPE", "LAYERS", "FRAMES", "POOLED", "WINDOW", "OVERLAP", "WORKERS"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

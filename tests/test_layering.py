@@ -70,6 +70,7 @@ OWNERS = {
     "soundfile": below("mser/audio.py"),
     "opensmile": below("mser/upstream/opensmile.py"),
     "distributed": below("extract/cluster.py"),
+    "xxhash": below("mser/store/layout.py"),
     "torchaudio": below("mser/audio.py", "mser/upstream"),
     "click": lambda path: path.name == "cli.py",
 }

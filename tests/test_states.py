@@ -19,7 +19,6 @@ from click.testing import CliRunner, Result
 from conftest import WriteTone
 from torch import Tensor
 
-from extract import plan
 from extract.cli import main
 from extract.manifest import scan
 from extract.states import Settings, extract
@@ -29,6 +28,8 @@ from mser.errors import ManifestError, StoreError, UpstreamError
 from mser.manifest import Manifest
 from mser.store import Store
 from mser.upstream import Prepared, Upstream, load_upstream
+
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 ROOT = Path(__file__).resolve().parents[1]
 UPSTREAMS = ["logmel", "random-tiny-wav2vec2"]
@@ -61,14 +62,6 @@ class Counting(Upstream):
             if self.fail_after is not None and len(self.asked) > self.fail_after:
                 raise KeyboardInterrupt
         return self.inner.run(batch)
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small shards, and none of the user's own variables."""
-    monkeypatch.setattr(plan, "SHARD_FRAMES", 60)
-    for name in ("MSER_HOME", "MSER_CORPORA", "MSER_DEFINITIONS", "UPSTREAMS", "DEVICE", "DTYPE", "REPLACE_CHANGED"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module", params=UPSTREAMS)

@@ -25,14 +25,11 @@ from mser.store import ShardEntry, Store, write_shard
 from mser.upstream import load_upstream
 
 CPU = torch.device("cpu")
-VARIABLES = "UPSTREAMS DEVICE DTYPE LAYERS FRAMES POOLED WINDOW OVERLAP COMPUTE BATCHING RECOMPUTE WORKERS".split()
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def longer_shards(small_shards: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "SHARD_FRAMES", 150)
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

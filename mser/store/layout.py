@@ -7,10 +7,11 @@
     pooled           (N, L, S, D)   float32: S = mean and standard deviation over an utterance's frames
     utterance_id     (N,)           text
     audio_sha256     (N,)           of the decoded recording
-    states_sha256    (N,)           of the utterance's part of ``states``, see :func:`digest`
+    states_xxh3      (N,)           of the utterance's part of ``states``, see :class:`Digest`
 
 N utterances, L layers kept, D features, P pieces (windows of long recordings; else one an utterance), n_pad frames
 rounded up so that a layer is a whole number of pages. The attribute ``head_sha256`` covers everything but ``states``.
+XXH3 (128 bits) finds damage at the speed of memory; against forgery only ``audio_sha256`` and weights are hashed.
 
 The chunks are uncompressed and begin on page boundaries, so a memory map reads them without HDF5.
 """
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from mser.store.provenance import Provenance
 
@@ -32,7 +34,7 @@ PARTIAL = ".partial"
 #: What HDF5 needs beside the data: superblock, headers, the chunk index, string heap; rounded up to pages.
 OVERHEAD_BYTES = 14 * PAGE_BYTES
 #: Small datasets, covered by ``head_sha256`` in this order.
-HEAD = ("offsets", "utterance_id", "audio_sha256", "states_sha256", "pooled", "scale", "piece_offsets")
+HEAD = ("offsets", "utterance_id", "audio_sha256", "states_xxh3", "pooled", "scale", "piece_offsets")
 ITEM_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 
 
@@ -57,7 +59,11 @@ def shard_bytes(frame_counts: Sequence[int], pieces: int, id_bytes: int, provena
     """
     layer, utterances = provenance.layers * provenance.dim, len(frame_counts)
     size = (
-        OVERHEAD_BYTES + _pages(8 * (utterances + 1)) + 2 * _pages(64 * utterances) + _pages(48 * utterances + id_bytes)
+        OVERHEAD_BYTES
+        + _pages(8 * (utterances + 1))
+        + _pages(64 * utterances)
+        + _pages(32 * utterances)
+        + _pages(48 * utterances + id_bytes)
     )
     if "frames" in provenance.keep:
         size += padded_frames(sum(frame_counts), provenance) * layer * ITEM_BYTES[provenance.dtype]
@@ -79,7 +85,7 @@ class Digest:
     """
 
     def __init__(self, layers: int) -> None:
-        self._layers = [hashlib.sha256() for _ in range(layers)]
+        self._layers = [xxhash.xxh3_128() for _ in range(layers)]
 
     def add(self, frames: np.ndarray) -> None:
         """Adds the next frames (L, t, D)."""
@@ -87,7 +93,7 @@ class Digest:
             digest.update(np.ascontiguousarray(layer).view(np.uint8).data)
 
     def hex(self) -> str:
-        return hashlib.sha256(b"".join(digest.digest() for digest in self._layers)).hexdigest()
+        return xxhash.xxh3_128_hexdigest(b"".join(digest.digest() for digest in self._layers))
 
 
 def digest(frames: np.ndarray) -> str:

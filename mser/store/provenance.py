@@ -11,7 +11,7 @@ from typing import Any
 from mser.config import fingerprint, read_json, write_json
 from mser.errors import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "store.json"
 
 

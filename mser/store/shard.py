@@ -48,6 +48,9 @@ class Shard:
                 found=found,
                 hint="move this file out of the folder",
             )
+        # Plain numbers index an array sooner than its own do, which tells where one layer is read.
+        self._bounds: list[int] = self.offsets.tolist()
+        self._quantised = provenance.dtype == "int8"
         self._states: np.ndarray | None = None
         self._scale: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -68,7 +71,7 @@ class Shard:
 
         A read-only view in the store's dtype; with int8 states in float32.
         """
-        return self._between(int(self.offsets[row]), int(self.offsets[row + 1]), layers)
+        return self._between(self._bounds[row], self._bounds[row + 1], layers)
 
     def layer(self, index: int) -> np.ndarray:
         """One kept layer of all utterances, their frames joined: (offsets[-1], D), as ``frames``."""
@@ -96,8 +99,9 @@ class Shard:
             ) from error
 
     def _between(self, start: int, end: int, layers: slice | list[int]) -> np.ndarray:
-        stored = self.states[layers, start:end]
-        return self._dequantised(stored, layers, start) if self.provenance.dtype == "int8" else stored
+        states = self.states if self._states is None else self._states
+        stored = states[layers, start:end]
+        return self._dequantised(stored, layers, start) if self._quantised else stored
 
     def _dequantised(self, stored: np.ndarray, layers: slice | list[int], start: int) -> np.ndarray:
         if self._scale is None:
@@ -135,7 +139,7 @@ class Shard:
             frames = states[:, start:end]
             if not np.isfinite(frames).all():
                 return f"states of {self.utterance_ids[row]} hold values that are not finite"
-            if digest(frames) != head["states_sha256"][row].decode():
+            if digest(frames) != head["states_xxh3"][row].decode():
                 return f"the checksum of the states of {self.utterance_ids[row]} does not match"
         return None
 

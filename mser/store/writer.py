@@ -149,7 +149,7 @@ class ShardWriter:
             "offsets": self._offsets,
             "utterance_id": np.array([row.utterance_id.encode() for row in self.rows], dtype=object),
             "audio_sha256": np.array([row.audio_sha256 for row in self.rows], dtype="S64"),
-            "states_sha256": np.array([one.hex() for one in self._digests], dtype="S64"),
+            "states_xxh3": np.array([one.hex() for one in self._digests], dtype="S32"),
         }
         if "pooled" in self.provenance.keep:
             merged = [merge(*map(list, zip(*pieces, strict=True))) for pieces in self._pooled]

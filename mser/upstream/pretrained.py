@@ -100,17 +100,21 @@ class PretrainedUpstream(Upstream):
 
 
 def describe(
-    model: Any, source: Source, *, layers: int, dim: int, frame_samples: int, recipe: str, policy: str, compute: str
+    model: Any, source: Source, *, frame_samples: int, recipe: str, compute: str, policy: str = "solo"
 ) -> UpstreamInfo:
-    """What determines the states of a model; call it before the model is cast."""
+    """What determines the states of a model; call it before the model is cast.
+
+    Args:
+        frame_samples: from a frame to the next. recipe: hash over the input recipe.
+    """
     return UpstreamInfo(
         name=source.name,
         family=model.config.model_type,
         source=source.name,
         revision=getattr(model.config, "_commit_hash", None) or source.revision or "folder",
         weights_sha256=weights_sha256(model),
-        layers=layers,
-        dim=dim,
+        layers=model.config.num_hidden_layers + 1,
+        dim=model.config.hidden_size,
         frame_rate=SAMPLE_RATE / frame_samples,
         sample_rate=SAMPLE_RATE,
         recipe_sha256=recipe,

@@ -51,11 +51,8 @@ class Wav2Vec2Upstream(PretrainedUpstream):
         info = describe(
             model,
             source,
-            layers=config.num_hidden_layers + 1,
-            dim=config.hidden_size,
             frame_samples=self.frame_samples,
             recipe=recipe_sha256({"input": "waveform", "do_normalize": bool(recipe.do_normalize)}),
-            policy="solo",
             compute=compute,
         )
         model.adapter = None  # behind the last block; not to be mistaken for the adapters in the blocks

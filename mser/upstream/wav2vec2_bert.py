@@ -49,11 +49,8 @@ class Wav2Vec2BertUpstream(PretrainedUpstream):
         info = describe(
             model,
             source,
-            layers=config.num_hidden_layers + 1,
-            dim=config.hidden_size,
             frame_samples=self.frame_samples,
             recipe=recipe_sha256(values),
-            policy="solo",
             compute=compute,
         )
         model.adapter = model.intermediate_ffn = None  # behind the last block

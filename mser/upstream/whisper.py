@@ -55,8 +55,6 @@ class WhisperUpstream(PretrainedUpstream):
         info = describe(
             model,
             source,
-            layers=config.encoder_layers + 1,
-            dim=config.d_model,
             frame_samples=FRAME_SAMPLES,
             recipe=recipe_sha256({"input": "whisper log-mel", **values}),
             policy="equal lengths",
