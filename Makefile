@@ -124,7 +124,7 @@ PYTEST_OPTIONS ?= --numprocesses auto --maxprocesses 4 --dist loadscope --no-loa
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy mser extract train
+	$(VENV)/bin/mypy --explicit-package-bases mser extract train bench
 
 clean: ## remove build and test leftovers; keeps .venv and everything in MSER_HOME
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

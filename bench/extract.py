@@ -119,7 +119,9 @@ def ours(job: dict[str, Any], manifest: Manifest) -> tuple[Callable[[], None], d
     store, source = Path(job["out"]) / "store", Path(job["corpora"]) / manifest.corpus
     upstream = load_upstream(job["upstream"], torch.device(job["device"]))
     began = time.perf_counter()
-    choice = choose_policy(upstream, store, job["batching"], lambda: sample_waveforms(manifest, source, upstream))
+    choice = choose_policy(
+        upstream, job["upstream"], store, job["batching"], lambda: sample_waveforms(manifest, source, upstream)
+    )
     upstream.use(choice.policy)
     told = {"policy": choice.policy, "choosing": time.perf_counter() - began}
     upstream.states([torch.from_numpy(recordings.buzz(2.0, 0))])

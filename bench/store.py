@@ -227,9 +227,9 @@ def opening(folder: Path, shards: int, rounds: int) -> str:
     utterances = int(SHARD_FRAMES / FRAME_RATE / ((SHORTEST + LONGEST) / 2))
     piece = Packed(1, torch.zeros(LAYERS, 1, DIM).half(), None, None, torch.zeros(LAYERS))
     open_or_create(folder, provenance)
-    for shard in range(shards):
-        rows = [ShardRow(f"utterance-{shard * utterances + row:06}", "0" * 64, 1) for row in range(utterances)]
-        writer = ShardWriter(folder, provenance, rows)
+    for number in range(shards):
+        ids = [f"utterance-{number * utterances + row:06}" for row in range(utterances)]
+        writer = ShardWriter(folder, provenance, [ShardRow(key, "0" * 64, 1) for key in ids])
         for row in range(utterances):
             writer.put(row, piece)
         writer.commit()

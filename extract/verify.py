@@ -11,7 +11,7 @@ from pathlib import Path
 from extract.compute import Job, compute_shards
 from extract.plan import make_plan
 from extract.states import Settings, provenance_of
-from mser.audio import pcm_sha256, read_pcm
+from mser.audio import scan_pcm
 from mser.errors import AudioError, MserError
 from mser.manifest import Manifest
 from mser.store import Store
@@ -126,7 +126,7 @@ def changed_recordings(manifest: Manifest, folder: Path) -> Iterator[str | None]
     """For each utterance None, or a sentence where its recording is not the manifest's."""
     for row in manifest.utterances:
         try:
-            found = pcm_sha256(*read_pcm(folder / row.path))
+            found = scan_pcm(folder / row.path).sha256
         except AudioError as error:
             yield f"{row.path}: {error.what}"
         else:

@@ -122,28 +122,25 @@ def scan_pcm(path: Path) -> PcmInfo:
         return PcmInfo(frames, stream.samplerate, stream.channels, digest.hexdigest())
 
 
-def read_waveform(path: Path, target_rate: int, sha256: str | None = None) -> tuple[Tensor, str]:
+def read_waveform(path: Path, target_rate: int) -> tuple[Tensor, str]:
     """Decodes a recording to one channel at a rate: the mean of its channels is kept, never the channels.
 
     Args:
         target_rate: Hz.
-        sha256: the hash that the recording must have, if any.
 
     Returns:
         ``to_waveform(*read_pcm(path), target_rate)``, bit for bit, and ``pcm_sha256(*read_pcm(path))``.
 
     Raises:
-        AudioError: as :func:`read_pcm`; or it has another hash than ``sha256``, and is not resampled.
+        AudioError: as :func:`read_pcm`.
     """
     with _opened(path) as stream:
         digest, mono = _new_hash(stream.samplerate, stream.channels), bytearray()
         for block, mean in _blocks(stream, path):
             digest.update(block.data.cast("B"))
             mono += mean.tobytes()
-        found, rate = digest.hexdigest(), stream.samplerate
-    if sha256 not in (None, found):
-        raise AudioError("is another recording", file=path, field="sha256", expected=sha256, found=found)
-    return _resample(torch.frombuffer(mono, dtype=torch.float32), rate, target_rate), found
+        rate = stream.samplerate
+    return _resample(torch.frombuffer(mono, dtype=torch.float32), rate, target_rate), digest.hexdigest()
 
 
 def pcm_sha256(samples: np.ndarray, sample_rate: int) -> str:
