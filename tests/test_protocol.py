@@ -199,3 +199,46 @@ def test_texts_in_several_emotions_are_reported_as_harmless() -> None:
     messages = audit("toy", rows, make_folds(rows)).messages
     assert len(messages) == 1
     assert messages[0].startswith("100 % of the test utterances say a text that other speakers say")
+
+
+def test_leaks_are_an_error_by_speakers_and_a_mark_for_published_protocols() -> None:
+    rows = [utterance(str(number), "anna") for number in range(4)]
+    folds = [fold_of([0, 1], [2, 3])]
+    with pytest.raises(ProtocolError, match="LEAKY"):
+        require_disjoint(audit("toy", rows, folds))
+    report = audit("toy", rows, folds, "emobox")
+    assert (report.protocol, report.leaky) == ("emobox", True)
+    assert report.messages[0].startswith("LEAKY")
+    require_disjoint(report)
+
+
+def test_folds_by_speaker_are_not_leaky_and_test_everything() -> None:
+    rows = corpus_of(4)
+    report = audit("toy", rows, make_folds(rows, "speakers"))
+    assert (report.leaky, report.tested, report.protocol) == (False, 32, "leave-one-speaker-out")
+
+
+def test_recordings_in_training_under_another_name_make_folds_leaky() -> None:
+    rows = [utterance("a", "anna", sha256="1" * 64), utterance("b", "bert", sha256="1" * 64)]
+    assert audit("toy", rows, [fold_of([0], [1])], "serab").leaky
+
+
+def test_emotions_that_only_the_test_has_are_counted_in_a_sentence() -> None:
+    rows = [
+        utterance("1", "anna", "anger"),
+        utterance("2", "bert", "joy"),
+        utterance("3", "bert", "anger"),
+        utterance("4", "carl", "joy"),
+        utterance("5", "carl", "fear"),
+        utterance("6", "carl", "fear"),
+    ]
+    good, bad = fold_of([0, 1, 3, 4], [2]), Fold("carl", np.array([0, 1, 2]), np.array([3, 4, 5]), ())
+    messages = audit("toy", rows, [good, bad]).messages
+    assert any("In 1 of 2 folds" in text and "carl: 2 of fear" in text and "these 2 test" in text for text in messages)
+    assert not any("no utterance of an emotion" in text for text in audit("toy", rows, [good]).messages)
+
+
+def test_utterances_that_no_fold_tests_are_counted() -> None:
+    rows = [utterance(str(number), f"s{number}") for number in range(6)]
+    messages = audit("toy", rows, [fold_of([0, 1], [2]), fold_of([0, 1], [2, 3])]).messages
+    assert any(message.startswith("2 of 6 utterances are tested") for message in messages)
