@@ -28,7 +28,8 @@ ifdef UPSTREAMS
 export UPSTREAMS
 endif
 EXPORTED := MSER_DEFINITIONS DTYPE LAYERS FRAMES POOLED WINDOW OVERLAP COMPUTE BATCHING SCHEDULER WAIT RECOMPUTE \
-	REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES METHODS RUN WORKERS MSER_TEST_UPSTREAM
+	REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES STRATEGIES METHODS PROTOCOL PUBLISHED PLACEMENT MISSING SET RUN \
+	WORKERS MSER_TEST_UPSTREAM
 $(foreach name,$(EXPORTED),$(if $($(name)),$(eval export $(name))))
 
 VENV ?= .venv
@@ -59,14 +60,20 @@ help: ## print this
 	@echo "  WINDOW, OVERLAP   seconds: longer recordings are run in windows (30, 4; WINDOW=0: never)"
 	@echo "  COMPUTE           what models calculate in: float32, float16, bfloat16 (as the store was begun, or float32)"
 	@echo "  BATCHING          solo, equal lengths, masked ... (as the store was begun, or measured on CUDA)"
-	@echo "  SCHEDULER         extract on the workers of a Dask cluster: tcp://host:8786 (none)"
+	@echo "  SCHEDULER         run on the workers of a Dask cluster: tcp://host:8786 (none)"
 	@echo "  WAIT              1: wait for another extraction of the same store (refuse)"
 	@echo "  RECOMPUTE         utterances of each store that verify computes again (2)"
 	@echo "  REPLACE_CHANGED   1: compute recordings anew that changed since they were cached (refuse)"
 	@echo "  FEATURES          what heads are trained on: pooled, or frames with temporal operations (pooled)"
 	@echo "  FRAME_RATE        frames a second at most, in training (5)"
 	@echo "  SEEDS             (0 1 2)"
-	@echo "  METHODS           (logistic fixed random searched multi-domain)"
+	@echo "  METHODS           (logistic fixed random searched multi-domain), all, or of mser-train fit --help"
+	@echo "  STRATEGIES        of a search (beta random fixed), or of mser-train search --help"
+	@echo "  PROTOCOL          of test folds: speakers, random-70-10-20, serab, emobox (speakers)"
+	@echo "  PUBLISHED         folder of the fold files of PROTOCOL=emobox (none)"
+	@echo "  PLACEMENT         of states in training: device, pinned, memory, streamed (by the free memory)"
+	@echo "  MISSING           1: train languages without upstreams that they lack (refuse)"
+	@echo "  SET               other settings, such as \"fit.loss.mixup=0.4 model.dropout=0.5\" (none)"
 	@echo "  EPOCHS, SEARCH_EPOCHS, CANDIDATES   of training, of a search, of random search (see mser-train --help)"
 	@echo "  WORKERS           processes (search and train: one a core; extract: one a GPU, else this one alone)"
 	@echo "  RUN               name of the run folder (made from the inputs)"

@@ -4,45 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from mser.errors import RunError
-from mser.loader import Expert
+from mser.faithful import FaithfulModel
 from mser.model import Domain, ExpertShape, ModelSettings, MultiGateModel, Prior
 from mser.nas.genotype import Genotype
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: Every kind of model, by the name that files use.
+Model = MultiGateModel | FaithfulModel
+KINDS: dict[str, type[MultiGateModel] | type[FaithfulModel]] = {
+    one.kind: one for one in (MultiGateModel, FaithfulModel)
+}
 
 
-def save_model(
-    path: Path, model: MultiGateModel, standardised: dict[str, Sequence[Expert]], facts: dict[str, Any]
-) -> None:
-    """Writes a model whole or not at all.
+def save_model(path: Path, model: Model, facts: dict[str, Any]) -> None:
+    """Writes a model whole or not at all: weights, how states are standardised, and structure.
 
     Args:
-        standardised: for each language its experts, with the shift and scale that training used.
         facts: fingerprints, seed and the like; JSON-able.
     """
-    tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    for language, experts in standardised.items():
-        for number, expert in enumerate(experts):
-            if expert.shift is None or expert.scale is None:
-                raise ValueError(f"the experts of {language} are not standardised")
-            tensors[f"shift.{language}.{number}"] = expert.shift.clone()
-            tensors[f"scale.{language}.{number}"] = expert.scale.clone()
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     head = {
         "schema_version": SCHEMA_VERSION,
+        "kind": model.kind,
         "settings": asdict(model.settings),
         "experts": [asdict(shape) for shape in model.experts],
         "domains": [
-            {"language": one.language, "emotions": one.emotions, "genotype": one.genotype.to_dict()}
+            {
+                "language": one.language,
+                "emotions": one.emotions,
+                "genotype": one.genotype.to_dict(),
+                "experts": one.experts,
+            }
             for one in model.domains.values()
         ],
         "facts": facts,
@@ -53,11 +53,8 @@ def save_model(
     partial.replace(path)
 
 
-def load_model(path: Path) -> tuple[MultiGateModel, dict[str, list[tuple[Tensor, Tensor]]], dict[str, Any]]:
-    """Reads a model back, in evaluation mode.
-
-    Returns:
-        The model; for each language the (shift, scale) of each expert, each (L, 1, D); and the facts.
+def load_model(path: Path) -> tuple[Model, dict[str, Any]]:
+    """Reads a model back, and the facts.
 
     Raises:
         RunError: there is none, it is damaged, or of another schema version.
@@ -79,16 +76,15 @@ def load_model(path: Path) -> tuple[MultiGateModel, dict[str, list[tuple[Tensor,
         )
     experts = [ExpertShape(**shape) for shape in head["experts"]]
     domains = [
-        Domain(one["language"], tuple(one["emotions"]), Genotype.from_dict(one["genotype"]), Prior.uniform(experts))
+        Domain(
+            one["language"],
+            tuple(one["emotions"]),
+            Genotype.from_dict(one["genotype"]),
+            Prior.uniform([expert for expert in experts if expert.name in one["experts"] or not one["experts"]]),
+            tuple(one["experts"]),
+        )
         for one in head["domains"]
     ]
-    model = MultiGateModel(domains, experts, ModelSettings(**head["settings"]))
-    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
-    moments = {
-        one.language: [
-            (tensors[f"shift.{one.language}.{number}"], tensors[f"scale.{one.language}.{number}"])
-            for number in range(len(experts))
-        ]
-        for one in domains
-    }
-    return model.eval(), moments, head["facts"]
+    model = KINDS[head["kind"]](domains, experts, ModelSettings(**head["settings"]))
+    model.load_state_dict(tensors)
+    return model, head["facts"]

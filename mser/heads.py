@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
+
+from mser.noise import Dropout, Noise
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
@@ -73,7 +77,8 @@ class LastPooling(Pooling):
     """The utterance's last frame."""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        return x[torch.arange(len(x), device=x.device), lengths - 1]
+        last = (lengths - 1)[:, None, None].expand(-1, 1, x.shape[2])
+        return x.gather(1, last).squeeze(1)
 
 
 POOLINGS: dict[str, type[Pooling]] = {
@@ -94,14 +99,15 @@ class Head(nn.Module):
 
     def __init__(self, size: int, emotions: int, depth: int, width: int, activation: str, dropout: float) -> None:
         super().__init__()
-        blocks: list[nn.Module] = []
-        for _ in range(depth):
-            blocks += [nn.Linear(size, width), ACTIVATIONS[activation](), nn.Dropout(dropout)]
-            size = width
-        self.hidden = nn.Sequential(*blocks)
-        self.classifier = nn.Linear(size, emotions)
+        sizes = [size, *[width] * depth]
+        self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
+        self.dropouts = nn.ModuleList(Dropout(dropout) for _ in range(depth))
+        self.activation = ACTIVATIONS[activation]()
+        self.classifier = nn.Linear(sizes[-1], emotions)
 
-    def forward(self, fused: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, fused: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """(B, H) -> the embedding before the classifier (B, width or H), and logits (B, E)."""
-        embedding = self.hidden(fused)
+        embedding = fused
+        for linear, dropout in zip(self.hidden, self.dropouts, strict=True):
+            embedding = dropout(self.activation(linear(embedding)), noise)
         return embedding, self.classifier(embedding)

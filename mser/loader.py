@@ -1,224 +1,120 @@
 """From stores to batches: the states of a language's utterances, gathered and padded.
 
-Whatever holds the tensors (memory or the memory-mapped store), the batches are the same bit for bit:
-both ways run the same arithmetic on the same values, and the order depends on the seed alone.
+Whatever holds the states (the accelerator, memory, or the store alone), the batches are the same bit for bit: states
+are rounded to one dtype before they are cached or batched, and the order depends on the seed alone.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mser.errors import ConfigError, StoreError
-from mser.manifest import Utterance
-from mser.store import Store
+from mser.errors import ConfigError
+from mser.experts import (
+    SMALLEST_DEVIATION,
+    Expert,
+    frames_expert,
+    moments_over,
+    pooled_expert,
+    pooled_moments,
+    scale_of,
+)
+from mser.placement import Packed, Streamed, caches, choose, out_of_memory, smaller
+from mser.prefetch import BUFFERS, Buffers, prefetched
+from mser.sources import reduced
+
+__all__ = [
+    "SMALLEST_DEVIATION",
+    "Batch",
+    "Expert",
+    "Loader",
+    "frames_expert",
+    "moments_over",
+    "pooled_expert",
+    "pooled_moments",
+    "reduced",
+    "scale_of",
+]
 
 #: Batches drawn together and sorted by length before they are cut: keeps padding at a few percent.
 POOL_BATCHES = 20
-#: A feature that varies less than this over the training frames is taken for constant.
-SMALLEST_DEVIATION = 1e-5
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Padded states of B utterances, one tensor an expert.
+class Batch(NamedTuple):
+    """Padded states of B utterances, one tensor an expert (K experts).
 
     Attributes:
-        states: for each expert (B, L, T, D) float32, standardised, zero behind each utterance's end.
+        states: for each expert (B, T, L, D) float32, as cached, zero behind each utterance's end.
         lengths: for each expert (B,) int64, frames.
         labels: (B,) int64, emotion indices.
+        rows: (B,) int32, the utterances' row numbers.
     """
 
     states: tuple[Tensor, ...]
     lengths: tuple[Tensor, ...]
     labels: Tensor
-
-
-@dataclass(frozen=True)
-class Expert:
-    """The states of one upstream for N utterances, standardised when read.
-
-    Attributes:
-        name: of the upstream's stores.
-        read: row -> (L, T, D) float32, before standardisation.
-        frames: (N,) int64, T of each row.
-        moments: (N, L, S, D) float32: mean and deviation over each utterance's stored frames.
-        shift, scale: (L, 1, D): what is taken off, and what is multiplied with, on reading.
-    """
-
-    name: str
-    read: Callable[[int], Tensor]
-    frames: Tensor
-    moments: Tensor
-    shift: Tensor | None = None
-    scale: Tensor | None = None
-
-    @property
-    def layers(self) -> int:
-        return self.moments.shape[1]
-
-    @property
-    def dim(self) -> int:
-        return self.moments.shape[3]
-
-    def __getitem__(self, row: int) -> Tensor:
-        """(L, T, D) float32, standardised where that was asked for."""
-        states = self.read(row)
-        if self.shift is None or self.scale is None:
-            return states
-        return (states - self.shift).mul_(self.scale)
-
-    def standardised(self, rows: np.ndarray) -> Expert:
-        """With mean 0 and deviation 1 of each layer and feature over the frames of ``rows`` (training rows only)."""
-        shift, deviation = moments_over(self.moments[rows], self.frames[rows])
-        scale = torch.where(deviation > SMALLEST_DEVIATION, 1 / deviation.clamp(min=SMALLEST_DEVIATION), 0.0)
-        return replace(self, shift=shift[:, None], scale=scale[:, None])
-
-    def resident(self, rows: np.ndarray | None = None) -> Expert:
-        """With the (standardised) states of ``rows``, or of all, held in memory."""
-        wanted = range(len(self.frames)) if rows is None else rows.tolist()
-        held = {row: self[row] for row in wanted}
-        return replace(self, read=held.__getitem__, shift=None, scale=None)
-
-
-def moments_over(moments: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation over all frames of many utterances, from those of each: exact, reads no frame.
-
-    Args:
-        moments: (N, L, S, D). frames: (N,), the weights.
-
-    Returns:
-        Mean and deviation, each (L, D) float32.
-    """
-    weights = (frames.double() / frames.sum())[:, None, None]
-    means, deviations = moments[:, :, 0].double(), moments[:, :, 1].double()
-    mean = (weights * means).sum(0)
-    square = (weights * (deviations.square() + means.square())).sum(0)
-    return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
-
-
-def reduced(states: Tensor, factor: int) -> Tensor:
-    """Averages runs of ``factor`` frames, the last run over what is left: (L, T, D) -> (L, ceil(T/factor), D)."""
-    layers, frames, dim = states.shape
-    whole = frames // factor
-    parts = states[:, : whole * factor].reshape(layers, whole, factor, dim).mean(2)
-    if whole * factor == frames:
-        return parts
-    return torch.cat([parts, states[:, whole * factor :].mean(1, keepdim=True)], dim=1)
-
-
-def frames_expert(stores: Mapping[str, Store], utterances: Sequence[Utterance], max_frame_rate: float) -> Expert:
-    """The frames of one upstream, averaged down to at most ``max_frame_rate`` frames a second.
-
-    Args:
-        stores: of each corpus of the utterances, all by one upstream.
-
-    Raises:
-        StoreError: a store lacks utterances, or holds states of other recordings, or of another upstream.
-    """
-    store = _one_upstream(stores, utterances)
-    factor = max(1, math.ceil(store.provenance.frame_rate / max_frame_rate - 1e-9))
-
-    def read(row: int) -> Tensor:
-        utterance = utterances[row]
-        # Copied: a tensor must not write through to the mapped file.
-        frames = np.array(stores[utterance.corpus].frames(utterance.utterance_id))
-        return reduced(torch.from_numpy(frames).float(), factor)
-
-    counts = [stores[row.corpus].num_frames(row.utterance_id) for row in utterances]
-    frames = torch.tensor([math.ceil(count / factor) for count in counts])
-    return Expert(store.folder.name, read, frames, pooled_moments(stores, utterances))
-
-
-def pooled_expert(stores: Mapping[str, Store], utterances: Sequence[Utterance]) -> Expert:
-    """The pooled statistics of one upstream, as one frame of 2 D features: means, then deviations over frames.
-
-    Raises:
-        StoreError: as :func:`frames_expert`.
-    """
-    store = _one_upstream(stores, utterances)
-    states = pooled_moments(stores, utterances).flatten(2).unsqueeze(2)
-    moments = torch.stack([states[:, :, 0], torch.zeros_like(states[:, :, 0])], dim=2)
-    return Expert(store.folder.name, states.__getitem__, torch.ones(len(states), dtype=torch.int64), moments)
-
-
-def pooled_moments(stores: Mapping[str, Store], utterances: Sequence[Utterance]) -> Tensor:
-    """Mean and deviation over frames of each utterance: (N, L, S, D) float32."""
-    first = next(iter(stores.values())).provenance
-    found = torch.empty(len(utterances), first.layers, 2, first.dim)
-    for corpus, store in stores.items():
-        rows = [number for number, row in enumerate(utterances) if row.corpus == corpus]
-        found[rows] = torch.from_numpy(store.pooled([utterances[row].utterance_id for row in rows]))
-    return found
-
-
-def _one_upstream(stores: Mapping[str, Store], utterances: Sequence[Utterance]) -> Store:
-    """The first store, once all of them are seen to hold every utterance by one and the same upstream."""
-    first = next(iter(stores.values()))
-    for corpus, store in stores.items():
-        if store.provenance.states != first.provenance.states:
-            raise StoreError(
-                "The stores of a language were made by different upstreams of one name, or keep different layers.",
-                file=store.folder,
-                expected=first.provenance.states,
-                found=store.provenance.states,
-                hint="extract them with one model and the same LAYERS, WINDOW and OVERLAP",
-            )
-        rows = [row for row in utterances if row.corpus == corpus]
-        absent, changed = store.missing({row.utterance_id: row.sha256 for row in rows})
-        if absent or changed:
-            raise StoreError(
-                "The store does not fit the manifest: it lacks utterances, or recordings changed since.",
-                file=store.folder,
-                expected=f"the {len(rows)} utterances of the manifest",
-                found=f"{len(absent)} missing, {len(changed)} of other recordings; first: {(absent or changed)[0]}",
-                hint=f'run `make extract LANG={rows[0].language} UPSTREAMS="{store.folder.name}"` with the name or '
-                "folder that the upstream was given by" + (", and REPLACE_CHANGED=1" if changed else ""),
-            )
-    return first
+    rows: Tensor
 
 
 class Loader:
     """Batches over one language's utterances.
 
+    Placements, the fastest first:
+
+    - ``device`` (CUDA): cached on the device and gathered there; making a batch waits for nothing.
+    - ``pinned`` (CUDA): cached in memory; a thread gathers batches into pinned buffers and copies them to the device on
+      a stream of its own, ahead of the steps.
+    - ``memory`` (CPU): cached in memory.
+    - ``streamed``: not cached; a thread reads the utterances of the next batches from the stores. For states that are
+      larger than memory.
+
+    ``auto`` takes the first whose cache is at most DEVICE_SHARE or HOST_SHARE of the free memory. Where memory runs out
+    all the same, the next one is taken, with a warning, and the batches stay the same.
+
     Args:
-        experts: K, standardised by the caller on training rows.
+        experts: K, all over the same N utterances.
         labels: (N,) int64.
-        device: where the batches are wanted.
+        device: where the batches are wanted: a CPU or a CUDA device.
+        placement: one of the above that the device has, or ``auto``.
+
+    Attributes:
+        placement: the one in use.
+
+    Raises:
+        ConfigError: no expert, or no such placement for the device.
+        StoreError: a cached state is not finite; of what is streamed, when its batch is made.
     """
 
-    def __init__(self, experts: Sequence[Expert], labels: Tensor, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, experts: Sequence[Expert], labels: Tensor, device: torch.device | str = "cpu", placement: str = "auto"
+    ) -> None:
         if not experts:
             raise ConfigError("No expert to train on.", field="UPSTREAMS", expected="one upstream or more")
         self.experts, self.labels, self.device = tuple(experts), labels, torch.device(device)
-        self._buffers: dict[int, Tensor] = {}
+        self.placement = choose(self.experts, self.device, placement)
+        self._lengths = [expert.frames.numpy() for expert in experts]
+        self._pool: list[Buffers] = []
+        self._own: Buffers | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._caches: list[Packed | Streamed] = []
+        self._place()
 
     def gather(self, rows: np.ndarray) -> Batch:
-        """The batch of these rows, in their order. Valid until the next call on the CPU: its buffers are reused."""
-        states, lengths = [], []
-        for number, expert in enumerate(self.experts):
-            frames = expert.frames[rows]
-            padded = self._buffer(number, (len(rows), expert.layers, int(frames.max()), expert.dim))
-            for target, row, length in zip(padded, rows.tolist(), frames.tolist(), strict=True):
-                target[:, :length] = expert[row]
-                target[:, length:] = 0
-            states.append(padded.to(self.device))
-            lengths.append(frames.to(self.device))
-        return Batch(tuple(states), tuple(lengths), self.labels[rows].to(self.device))
-
-    def _buffer(self, number: int, shape: tuple[int, ...]) -> Tensor:
-        # A fresh large buffer for each batch costs more in page faults than the copy itself.
-        size = math.prod(shape)
-        if number not in self._buffers or self._buffers[number].numel() < size:
-            # A tensor made while predicting could not be written to while training.
-            with torch.inference_mode(False):
-                self._buffers[number] = torch.empty(size)
-        return self._buffers[number][:size].view(shape)
+        """The batch of these rows, in their order. On the CPU it is valid until the next call: buffers are reused."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if self.placement == "device":
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._on_device(rows)
+            self._fall()
+        if self._own is None:
+            self._own = Buffers(pinned=self.device.type == "cuda")
+        return self._batch(self._own, rows)
 
     def order(self, rows: np.ndarray, batches: int, seed: int, epoch: int) -> list[np.ndarray]:
         """Cuts ``rows`` into ``batches`` batches of like length, in an order that seed and epoch decide.
@@ -227,7 +123,7 @@ class Loader:
         """
         rng = np.random.default_rng([seed, epoch])
         shuffled = rng.permutation(rows)
-        lengths = self.experts[0].frames.numpy()
+        lengths = self._lengths[0]
         pools = max(1, batches // POOL_BATCHES)
         counts = [len(part) for part in np.array_split(np.arange(batches), pools)]
         cut: list[np.ndarray] = []
@@ -237,7 +133,117 @@ class Loader:
         rng.shuffle(cut)
         return cut
 
-    def epoch(self, rows: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """All ``rows`` once, in batches of about ``batch_size``."""
-        for chosen in self.order(rows, math.ceil(len(rows) / batch_size), seed, epoch):
-            yield self.gather(chosen)
+    def batches(self, cut: Sequence[np.ndarray], start: int = 0) -> Iterator[Batch]:
+        """The batches of these rows in turn, made ahead of their use where the placement does so.
+
+        A batch on the CPU is valid until the next one is asked for. Several of these iterators may run side by side.
+
+        Args:
+            cut: what :meth:`order` gave. start: the batch to begin with, to resume in mid-epoch.
+        """
+        wanted = [np.asarray(rows, dtype=np.int64) for rows in cut[start:]]
+        for number, rows in enumerate(wanted):
+            if self.placement != "device":
+                yield from self._through_buffers(wanted[number:])
+                return
+            yield self.gather(rows)
+
+    def _through_buffers(self, wanted: list[np.ndarray]) -> Iterator[Batch]:
+        # A thread pays where something is waited for: the disk, or a device.
+        ahead = self.device.type == "cuda" or any(isinstance(cache, Streamed) for cache in self._caches)
+        count = BUFFERS if ahead else 1
+        buffers = [self._pool.pop() if self._pool else Buffers(self.device.type == "cuda") for _ in range(count)]
+        try:
+            if ahead:
+                yield from self._prefetched(buffers, wanted)
+            else:
+                for rows in wanted:
+                    yield self._batch(buffers[0], rows)
+        finally:
+            self._pool += buffers
+
+    def _prefetched(self, buffers: Sequence[Buffers], wanted: list[np.ndarray]) -> Iterator[Batch]:
+        if self.device.type == "cuda" and self._stream is None:
+            self._stream = torch.cuda.Stream(self.device)
+        stream = self._stream
+
+        def make(own: Buffers, number: int) -> Batch:
+            if number + 1 < len(wanted):
+                for cache in self._caches:
+                    cache.ahead(wanted[number + 1])
+            with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
+                return self._batch(own, wanted[number])
+
+        for own, batch in prefetched(make, len(wanted), buffers):
+            if own.copied is not None:
+                current = torch.cuda.current_stream(self.device)
+                current.wait_event(own.copied)
+                # The batch was allocated on the copying stream: without this, its memory could be given to a later
+                # batch while the step that used it still runs.
+                for tensor in (*batch.states, *batch.lengths, batch.labels, batch.rows):
+                    tensor.record_stream(current)
+            yield batch
+
+    def _batch(self, own: Buffers, rows: np.ndarray) -> Batch:
+        """A batch through host buffers; on CUDA copied on the current stream."""
+        own.wait()
+        cuda = self.device.type == "cuda"
+        states, lengths_of = [], [lengths[rows] for lengths in self._lengths]
+        for number, (expert, cache, chosen) in enumerate(zip(self.experts, self._caches, lengths_of, strict=True)):
+            shape = (len(rows), int(chosen.max(initial=0)), expert.layers, expert.dim)
+            # On the way to a device half as many bytes are copied; the cast is exact on either side.
+            target = own.view(number, shape, expert.dtype if cuda else torch.float32)
+            cache.fill(rows, chosen, target)
+            states.append(target.to(self.device, non_blocking=True).float() if cuda else target)
+        *lengths_sent, labels, numbers = self._sent(lengths_of, rows)
+        if cuda:
+            own.copied = own.copied or torch.cuda.Event()
+            own.copied.record(torch.cuda.current_stream(self.device))
+        return Batch(tuple(states), tuple(lengths_sent), labels, numbers.int())
+
+    def _on_device(self, rows: np.ndarray) -> Batch:
+        """A batch gathered from the caches on the device. The host knows all lengths, so it need not ask for them."""
+        held = [cache for cache in self._caches if isinstance(cache, Packed)]
+        lengths = [lengths[rows] for lengths in self._lengths]
+        *sent, labels, numbers = self._sent([*lengths, *(cache.offsets[rows] for cache in held)], rows)
+        states = [
+            cache.gathered(offsets, own, int(host.max(initial=0)))
+            for cache, own, offsets, host in zip(held, sent, sent[len(held) :], lengths, strict=False)
+        ]
+        return Batch(tuple(states), tuple(sent[: len(held)]), labels, numbers.int())
+
+    def _sent(self, numbers: Sequence[np.ndarray], rows: np.ndarray) -> list[Tensor]:
+        """Each of ``numbers``, then labels and rows, all (B,) int64, on the device: one copy, that nobody waits for."""
+        together = torch.from_numpy(np.stack([*numbers, self.labels.numpy()[rows], rows]))
+        if self.device.type == "cuda":
+            together = together.pin_memory().to(self.device, non_blocking=True)
+        return list(together.unbind())
+
+    def _place(self) -> None:
+        """Makes the caches of the placement, or of the next smaller ones until they fit."""
+        while True:
+            try:
+                self._caches = caches(self.experts, self.placement, self.device)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or smaller(self.placement, self.device) is None:
+                    raise
+            self._fall_once()
+
+    def _fall(self) -> None:
+        self._fall_once()
+        self._place()
+
+    def _fall_once(self) -> None:
+        """Goes to the next smaller placement, and lets go of what the last one held."""
+        next_one = smaller(self.placement, self.device)
+        if next_one is None:
+            raise ConfigError("There is no smaller placement.", field="placement", found=self.placement)
+        warnings.warn(
+            f"There is not enough memory to keep states in the placement {self.placement!r}: they are {next_one!r} "
+            "from now on. Results stay the same; steps may take longer.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        self._caches = []
+        self.placement = next_one

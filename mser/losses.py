@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 #: Start of the scale and shift of the similarity (Wan et al. 2018, arXiv 1710.10467, section 2.1).
 GE2E_SCALE, GE2E_SHIFT = 10.0, -5.0
+#: Vectors shorter than this have no direction.
+SMALLEST_NORM = 1e-8
+#: A logit in the place of minus infinity: rows without any other entry stay finite, in the backward pass too.
+ABSENT = -1e9
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
@@ -15,6 +19,16 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:
     counts = torch.bincount(labels, minlength=classes).float()
     present = (counts > 0).sum()
     return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0)
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The sum of weighted cross-entropies: logits (B, E), labels (B,), weights (B,) -> ().
+
+    Args:
+        smoothing: share of the target that is spread over all emotions (Szegedy et al. 2016, arXiv 1512.00567).
+    """
+    each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    return (each * weights).sum()
 
 
 class GE2ESoftmaxLoss(nn.Module):
@@ -25,31 +39,40 @@ class GE2ESoftmaxLoss(nn.Module):
     (Wan et al. 2018, arXiv 1710.10467, equations 5, 6, 8 and 9). All utterances of the batch count, not
     only as many of each emotion as the rarest has. Emotions with one utterance in the batch have no
     centroid without it and are left out.
+
+    Args:
+        classes: E, of the labels that may come.
+        truncate: as the authors of arXiv 2211.08237 have it, of each emotion only as many utterances count as the
+            rarest emotion of the batch has, the first ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int, truncate: bool = False) -> None:
         super().__init__()
+        self.classes, self.truncate = classes, truncate
         self.scale = nn.Parameter(torch.tensor(GE2E_SCALE))
         self.shift = nn.Parameter(torch.tensor(GE2E_SHIFT))
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Embeddings (B, H) and labels (B,) -> (); 0 where fewer than two emotions occur twice."""
-        members = functional.one_hot(labels).to(embeddings.dtype)
+    def forward(self, embeddings: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+        """Embeddings (B, H), labels (B,), counted (B,) 0 or 1 -> (); 0 where fewer than two emotions occur twice."""
+        classes = torch.arange(self.classes, device=labels.device)
+        members = (labels[:, None] == classes).to(embeddings.dtype) * counted[:, None]
+        if self.truncate:
+            counts = members.sum(0)
+            rarest = torch.where(counts > 0, counts, float("inf")).amin()
+            members = members * (members.cumsum(0) <= rarest)
         members = members * (members.sum(0) > 1)
-        kept = members.sum(1) > 0
-        emotions = members.sum(0) > 0
-        if emotions.sum() < 2:
-            return embeddings.sum() * 0.0
-        members, embeddings = members[kept][:, emotions], embeddings[kept]
         counts = members.sum(0)
         sums = members.T @ embeddings
-        own_sums, own_counts = members @ sums - embeddings, members @ counts - 1
-        centroids = (sums / counts[:, None]).expand(len(embeddings), -1, -1)
-        own = (own_sums / own_counts[:, None])[:, None]
-        centroids = torch.where(members[:, :, None] > 0, own, centroids)
-        cosine = functional.cosine_similarity(embeddings[:, None], centroids, dim=2)
-        similarity = self.scale.clamp(min=1e-6) * cosine + self.shift
-        return functional.cross_entropy(similarity, members.argmax(1))
+        centroids = sums / counts.clamp(min=1)[:, None]
+        own = (members @ sums - embeddings) / (members @ counts - 1).clamp(min=1)[:, None]
+        unit = functional.normalize(embeddings, dim=1, eps=SMALLEST_NORM)
+        cosine = unit @ functional.normalize(centroids, dim=1, eps=SMALLEST_NORM).T
+        cosine_own = (unit * functional.normalize(own, dim=1, eps=SMALLEST_NORM)).sum(1, keepdim=True)
+        similarity = self.scale.clamp(min=1e-6) * torch.where(members > 0, cosine_own, cosine) + self.shift
+        present = counts > 0
+        log_softmax = similarity.masked_fill(~present, ABSENT).log_softmax(1)
+        each = -torch.where(members > 0, log_softmax, 0.0).sum(1)
+        return each.sum() / members.sum().clamp(min=1) * (present.sum() > 1)
 
 
 class SupervisedContrastiveLoss(nn.Module):
@@ -63,15 +86,13 @@ class SupervisedContrastiveLoss(nn.Module):
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Embeddings (B, H) and labels (B,) -> (); 0 where no emotion occurs twice."""
-        z = functional.normalize(embeddings, dim=1)
-        logits = z @ z.T / self.temperature
-        same = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        log_softmax = functional.log_softmax(logits.masked_fill(same, float("-inf")), dim=1)
-        positives = (labels[:, None] == labels[None]) & ~same
+    def forward(self, embeddings: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+        """Embeddings (B, H), labels (B,), counted (B,) 0 or 1 -> (); 0 where no emotion occurs twice."""
+        z = functional.normalize(embeddings, dim=1, eps=SMALLEST_NORM)
+        others = (counted[:, None] * counted > 0) & ~torch.eye(len(labels), dtype=torch.bool, device=z.device)
+        logits = (z @ z.T / self.temperature).masked_fill(~others, ABSENT)
+        log_softmax = functional.log_softmax(logits, dim=1)
+        positives = (labels[:, None] == labels) & others
         counts = positives.sum(1)
-        if not counts.any():
-            return embeddings.sum() * 0.0
-        each = -log_softmax.masked_fill(~positives, 0.0).sum(1)
-        return (each[counts > 0] / counts[counts > 0]).mean()
+        each = -torch.where(positives, log_softmax, 0.0).sum(1) / counts.clamp(min=1)
+        return each.sum() / (counts > 0).sum().clamp(min=1)

@@ -2,8 +2,8 @@
 
 An utterance's way, for language g:
 
-    states of expert k (B, L, T, D_k) --layer mix--> (B, T, D_k) --projection, shared by languages--> (B, T, H)
-    --operation--> (B, T, H) --pooling, linear, normalised--> e_k (B, H)
+    states of expert k (B, T, L, D_k) --standardised, layer mix--> (B, T, D_k) --projection, shared by languages-->
+    (B, T, H) --operation--> (B, T, H) --pooling, linear, normalised--> e_k (B, H)
     --gate_g over experts--> fused (B, H) --head_g--> logits (B, E)
 
 After Wang et al. 2022 (arXiv 2211.08237): experts, gates and structure of their own for each language, and a
@@ -14,18 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from mser.augment import FrameMask, mixed_up
 from mser.errors import ConfigError
 from mser.gating import LayerMix, make_gate
 from mser.heads import POOLINGS, Head
 from mser.loader import Batch
 from mser.nas.genotype import Genotype
 from mser.nas.operations import make_operation
+from mser.noise import Dropout, Noise, number_places
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,27 @@ class ExpertShape:
 
 @dataclass(frozen=True)
 class Prior:
-    """Where the mixtures of a language start: logits, zeros where nothing is known.
+    """Where the network of a language starts.
 
     Attributes:
-        layers: for each expert (L,). experts: (K,).
+        layers: for each expert (L,) logits of its layer mix. experts: (K,) logits of the gate.
+        standard: for each expert shift and scale (L, D): what is taken off its states, and what they are multiplied
+            with.
     """
 
     layers: Mapping[str, Tensor]
     experts: Tensor
+    standard: Mapping[str, tuple[Tensor, Tensor]]
 
     @classmethod
     def uniform(cls, experts: Sequence[ExpertShape]) -> Prior:
-        return cls({expert.name: torch.zeros(expert.layers) for expert in experts}, torch.zeros(len(experts)))
+        """Equal weights, and states as they are."""
+        shapes = {expert.name: (expert.layers, expert.dim) for expert in experts}
+        return cls(
+            {name: torch.zeros(layers) for name, (layers, _) in shapes.items()},
+            torch.zeros(len(experts)),
+            {name: (torch.zeros(shape), torch.ones(shape)) for name, shape in shapes.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -60,24 +71,37 @@ class ModelSettings:
     Attributes:
         hidden: H, of frames after the projection and of embeddings.
         dropout: on the projected frames' input, on embeddings and in the head.
+        temperature: of the gates' softmax.
+        frame_mask, feature_mask: largest share of an utterance's frames (features) that a training step hides.
+        shared_head: one head over the emotions of all languages, of which each language has its own and a bias for
+            each; their genotypes must have equal heads.
     """
 
     hidden: int = 128
     dropout: float = 0.3
+    temperature: float = 1.0
+    frame_mask: float = 0.0
+    feature_mask: float = 0.0
+    shared_head: bool = False
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One language of a model: its emotions, structure and starting point."""
+    """One language of a model: its emotions, structure and starting point.
+
+    Attributes:
+        experts: names of the experts that its batches hold, in their order; empty for all of the model's. A language
+            without an expert shares its gate among the others.
+    """
 
     language: str
     emotions: tuple[str, ...]
     genotype: Genotype
     prior: Prior
+    experts: tuple[str, ...] = ()
 
 
-@dataclass
-class Output:
+class Output(NamedTuple):
     """What a model says of B utterances of one language.
 
     Attributes:
@@ -114,68 +138,134 @@ class Branch(nn.Module):
         return normalised(self.embed(self.pooling(self.operation(x, lengths), lengths)))
 
 
+class SharedHead(nn.Module):
+    """A language's share of a head over the emotions of all languages.
+
+    Args:
+        columns: (E_g,) its emotions among all.
+    """
+
+    columns: Tensor
+
+    def __init__(self, columns: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(len(columns)))
+        self.register_buffer("columns", columns)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """(B, E) of all languages -> (B, E_g)."""
+        return logits.index_select(1, self.columns) + self.bias
+
+
 class LanguageNetwork(nn.Module):
     """The parts that a language has for itself.
 
     Args:
-        mixes, branches: by the number of the expert in a batch; experts that are left out have none.
+        mixes, branches: by the number of the expert in the model; experts that are left out have none.
+        places: of the experts that are not left out, in a batch of the language.
         gate: over the experts that are not left out.
-        experts: K, left out ones counted in.
+        experts: K of the model, left out ones counted in.
     """
 
     def __init__(
         self,
         mixes: Mapping[int, LayerMix],
         branches: Mapping[int, Branch],
+        places: Sequence[int],
         gate: nn.Module,
-        head: Head,
+        head: nn.Module,
         experts: int,
-        dropout: float,
+        settings: ModelSettings,
     ) -> None:
         super().__init__()
-        self.used, self.experts = tuple(branches), experts
+        self.used, self.places, self.experts = tuple(branches), tuple(places), experts
         self.mixes = nn.ModuleList(mixes.values())
         self.branches = nn.ModuleList(branches.values())
-        self.gate, self.head, self.dropout = gate, head, nn.Dropout(dropout)
+        self.input_dropouts = nn.ModuleList(Dropout(settings.dropout) for _ in branches)
+        self.masks = nn.ModuleList(FrameMask(settings.frame_mask, settings.feature_mask) for _ in branches)
+        self.gate, self.head, self.dropout = gate, head, Dropout(settings.dropout)
 
-    def forward(self, batch: Batch, projections: nn.ModuleList) -> Output:
+    def forward(
+        self,
+        batch: Batch,
+        projections: nn.ModuleList,
+        shared: Head | None,
+        noise: Noise | None = None,
+        partners: Tensor | None = None,
+    ) -> Output:
         embedded = []
-        for number, mix, branch in zip(self.used, self.mixes, self.branches, strict=True):
-            projected = projections[number](self.dropout(mix(batch.states[number])))
-            embedded.append(branch(projected, batch.lengths[number]))
-        embeddings = torch.stack(embedded, dim=1)
-        gate = self.gate(embeddings)
-        fused = self.dropout(torch.relu((gate.unsqueeze(2) * embeddings).sum(1)))
-        embedding, logits = self.head(fused)
-        full = gate.new_zeros(len(gate), self.experts)
-        full[:, list(self.used)] = gate
-        return Output(logits, embedding, full)
+        for part, (number, place) in enumerate(zip(self.used, self.places, strict=True)):
+            lengths = batch.lengths[place]
+            frames = self.mixes[part](batch.states[place])
+            frames = self.masks[part](self.input_dropouts[part](frames, noise), lengths, noise)
+            embedded.append(self.branches[part](projections[number](frames), lengths))
+        fused, gate = self.gate(torch.stack(embedded, dim=1))
+        fused = mixed_up(self.dropout(torch.relu(fused), noise), partners)
+        if shared is None:
+            embedding, logits = self.head(fused, noise)
+        else:
+            embedding, logits = shared(fused, noise)
+            logits = self.head(logits)
+        absent = gate.new_zeros(len(gate), 1)
+        columns = [
+            gate[:, self.used.index(number)][:, None] if number in self.used else absent
+            for number in range(self.experts)
+        ]
+        return Output(logits, embedding, torch.cat(columns, dim=1))
 
 
-def build_network(domain: Domain, experts: Sequence[ExpertShape], settings: ModelSettings) -> LanguageNetwork:
-    """The network a genotype describes.
+def build_network(
+    domain: Domain, experts: Sequence[ExpertShape], settings: ModelSettings, head: nn.Module
+) -> LanguageNetwork:
+    """The network a genotype describes, before its head.
 
     Raises:
         ConfigError: the genotype was searched for other experts.
     """
     genotype = domain.genotype
-    names = tuple(expert.name for expert in experts)
-    if set(names) != set(genotype.experts):
+    own = domain.experts or tuple(expert.name for expert in experts)
+    if set(own) != set(genotype.experts):
         raise ConfigError(
             f"The genotype of {domain.language} was searched for other upstreams.",
             field="UPSTREAMS",
             expected=" ".join(genotype.experts),
-            found=" ".join(names),
+            found=" ".join(own),
             hint=f"train with these upstreams, or run `make search LANG={domain.language}` with yours",
         )
-    used = {number: name for number, name in enumerate(names) if genotype.operations[name] != "zero"}
-    mixes = {number: LayerMix(domain.prior.layers[name]) for number, name in used.items()}
+    kept = [name for name in own if genotype.operations[name] != "zero"]
+    numbers = {expert.name: number for number, expert in enumerate(experts)}
+    used = {numbers[name]: name for name in kept}
+    places = [own.index(name) for name in kept]
+    prior = domain.prior
+    mixes = {number: LayerMix(prior.layers[name], *prior.standard[name]) for number, name in used.items()}
     branches = {number: Branch(genotype.operations[name], genotype.pooling, settings) for number, name in used.items()}
-    gate = make_gate(genotype.gate, domain.prior.experts[list(used)], settings.hidden)
-    head = Head(
-        settings.hidden, len(domain.emotions), genotype.depth, genotype.width, genotype.activation, settings.dropout
-    )
-    return LanguageNetwork(mixes, branches, gate, head, len(names), settings.dropout)
+    gate = make_gate(genotype.gate, prior.experts[places], settings.hidden, settings.temperature)
+    return LanguageNetwork(mixes, branches, places, gate, head, len(experts), settings)
+
+
+def build_heads(domains: Sequence[Domain], settings: ModelSettings) -> tuple[Head | None, list[nn.Module]]:
+    """The head of all languages, if they share one, and that of each: its own, or its share of the one.
+
+    Raises:
+        ConfigError: one head is wanted, and the genotypes have different ones.
+    """
+    every = sorted({emotion for domain in domains for emotion in domain.emotions})
+    shapes = [(domain.genotype.depth, domain.genotype.width, domain.genotype.activation) for domain in domains]
+    if not settings.shared_head:
+        return None, [
+            Head(settings.hidden, len(domain.emotions), *shape, settings.dropout)
+            for domain, shape in zip(domains, shapes, strict=True)
+        ]
+    if len(set(shapes)) > 1:
+        raise ConfigError(
+            "Languages cannot share a head.",
+            field="shared_head",
+            expected="genotypes with equal depth, width and activation",
+            found=shapes,
+            hint="use the fixed structure, or heads of their own",
+        )
+    columns = [torch.tensor([every.index(emotion) for emotion in domain.emotions]) for domain in domains]
+    return Head(settings.hidden, len(every), *shapes[0], settings.dropout), [SharedHead(own) for own in columns]
 
 
 class MultiGateModel(nn.Module):
@@ -183,6 +273,8 @@ class MultiGateModel(nn.Module):
 
     One language makes it language-specific, several multi-domain.
     """
+
+    kind = "multi-gate"
 
     def __init__(
         self,
@@ -194,17 +286,36 @@ class MultiGateModel(nn.Module):
         self.domains = {domain.language: domain for domain in domains}
         self.experts, self.settings = tuple(experts), settings
         self.projections = nn.ModuleList(nn.Linear(expert.dim, settings.hidden) for expert in experts)
+        self.shared, heads = build_heads(domains, settings)
         # Under a key that no method of a module has: `to` is Tongan.
         self.networks = nn.ModuleDict(
-            {f"lang_{domain.language}": build_network(domain, experts, settings) for domain in domains}
+            {
+                f"lang_{domain.language}": build_network(domain, experts, settings, head)
+                for domain, head in zip(domains, heads, strict=True)
+            }
         )
+        number_places(self)
+
+    @property
+    def structure(self) -> str:
+        """The same text for models whose parameters differ in nothing but their values."""
+        parts = [f"{one.language} ({len(one.emotions)}): {one.genotype}" for one in self.domains.values()]
+        return "; ".join([*parts, str(self.experts), str(self.settings)])
 
     def network(self, language: str) -> nn.Module:
         """The parts of one language."""
         return self.networks[f"lang_{language}"]
 
-    def forward(self, language: str, batch: Batch) -> Output:
-        return self.network(language)(batch, self.projections)
+    def forward(
+        self, language: str, batch: Batch, noise: Noise | None = None, partners: Tensor | None = None
+    ) -> Output:
+        """What the model says of a batch.
+
+        Args:
+            noise: of the training step; without it nothing is dropped or hidden.
+            partners: (B, B) convex weights with which utterances are mixed up; see :mod:`mser.augment`.
+        """
+        return self.network(language)(batch, self.projections, self.shared, noise, partners)
 
     def layer_weights(self, language: str) -> dict[str, list[float]]:
         """The layer mix of each expert that the language uses."""

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import erf, softmax
-from toys import examples
+from toys import examples, noise_for
 
 from mser.heads import POOLINGS, Head, Pooling, frame_mask
 
@@ -92,7 +92,7 @@ ACTIVATE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize(("depth", "width"), [(0, 0), (1, 5), (2, 3)])
 def test_head_equals_numpy(depth: int, width: int, activation: str) -> None:
     torch.manual_seed(0)
-    head = Head(6, 4, depth, width, activation, dropout=0.5).eval()
+    head = Head(6, 4, depth, width, activation, dropout=0.5)
     fused = torch.randn(3, 6)
     embedding, logits = head(fused)
     expected = fused.numpy()
@@ -104,10 +104,13 @@ def test_head_equals_numpy(depth: int, width: int, activation: str) -> None:
     np.testing.assert_allclose(logits.detach(), expected @ parameters[-2].T + parameters[-1], atol=1e-6)
 
 
-def test_head_drops_while_training_only() -> None:
+def test_head_drops_where_there_is_noise_only_and_otherwise_in_every_step() -> None:
     torch.manual_seed(0)
     head = Head(6, 4, 1, 64, "relu", dropout=0.5)
-    fused = torch.randn(1, 6)
-    assert not torch.equal(head(fused)[1], head(fused)[1])
-    head.eval()
-    assert torch.equal(head(fused)[1], head(fused)[1])
+    fused = torch.randn(2, 6)
+    dropped, _ = head(fused, noise_for([0, 1]))
+    assert torch.equal(head(fused)[0], head.train()(fused)[0])
+    assert torch.equal(head(fused, noise_for([0, 1]))[0], dropped)
+    assert not torch.equal(head(fused, noise_for([0, 1], step=1))[0], dropped)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], 2 * head(fused)[0][kept])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from toys import random_batch, shapes
+from toys import noise_for, random_batch, shapes
 
 from mser.errors import ConfigError
 from mser.loader import Batch
@@ -25,7 +25,11 @@ def domain(genotype: Genotype = PLAIN, language: str = "de", emotions: tuple[str
     """A domain whose mixtures start off the mean."""
     rng = torch.Generator().manual_seed(3)
     layers = {name: torch.randn(2, generator=rng) for name in genotype.experts}
-    return Domain(language, emotions, genotype, Prior(layers, torch.randn(len(genotype.experts), generator=rng)))
+    start = torch.randn(len(genotype.experts), generator=rng)
+    standard = {
+        name: (torch.randn(2, 4, generator=rng), 0.5 + torch.rand(2, 4, generator=rng)) for name in genotype.experts
+    }
+    return Domain(language, emotions, genotype, Prior(layers, start, standard))
 
 
 def model_of(*domains: Domain) -> MultiGateModel:
@@ -35,14 +39,16 @@ def model_of(*domains: Domain) -> MultiGateModel:
 
 def plain_forward(model: MultiGateModel, batch: Batch, used: list[int]) -> tuple[np.ndarray, ...]:
     """Logits, embedding and gate of ``PLAIN``'s structure, utterance by utterance, by numpy alone."""
-    w = {name: value.detach().numpy().astype(np.float64) for name, value in model.named_parameters()}
+    w = {name: value.numpy().astype(np.float64) for name, value in model.state_dict().items()}
     gate = softmax(w["networks.lang_de.gate.logits"])
     fused = []
     for row in range(len(batch.labels)):
         total = np.zeros(8)
         for place, (weight, k) in enumerate(zip(gate, used, strict=True)):
-            states = batch.states[k][row].numpy()[:, : int(batch.lengths[k][row])]
-            mixed = np.einsum("l,ltd->td", softmax(w[f"networks.lang_de.mixes.{place}.logits"]), states)
+            states = batch.states[k][row].numpy()[: int(batch.lengths[k][row])]
+            mix = f"networks.lang_de.mixes.{place}"
+            standard = (states - w[f"{mix}.shift"]) * w[f"{mix}.scale"]
+            mixed = np.einsum("l,tld->td", softmax(w[f"{mix}.logits"]), standard)
             projected = mixed @ w[f"projections.{k}.weight"].T + w[f"projections.{k}.bias"]
             embed = f"networks.lang_de.branches.{place}.embed"
             embedded = projected.mean(0) @ w[f"{embed}.weight"].T + w[f"{embed}.bias"]
@@ -54,7 +60,7 @@ def plain_forward(model: MultiGateModel, batch: Batch, used: list[int]) -> tuple
 
 
 def test_the_simplest_genotype_equals_a_plain_forward_pass() -> None:
-    model = model_of(domain()).eval()
+    model = model_of(domain())
     batch = random_batch(FRAMES)
     output = model("de", batch)
     logits, embedding, gate = plain_forward(model, batch, used=[0, 1])
@@ -66,7 +72,7 @@ def test_the_simplest_genotype_equals_a_plain_forward_pass() -> None:
 @pytest.mark.parametrize("left_out", [0, 1])
 def test_an_expert_with_zero_is_left_out(left_out: int) -> None:
     operations = {f"e{k}": "zero" if k == left_out else "skip" for k in range(2)}
-    model = model_of(domain(replace(PLAIN, operations=operations))).eval()
+    model = model_of(domain(replace(PLAIN, operations=operations)))
     batch = random_batch(FRAMES)
     batch.states[left_out].fill_(float("nan"))
     output = model("de", batch)
@@ -83,21 +89,22 @@ def test_an_expert_with_zero_is_left_out(left_out: int) -> None:
 @pytest.mark.parametrize("pooling", ["mean_std", "max", "attention", "last"])
 def test_an_utterance_scores_the_same_alone_and_padded(operation: str, pooling: str) -> None:
     genotype = Genotype({"e0": operation, "e1": "skip"}, pooling, "conditioned", 1, 6)
-    model = model_of(domain(genotype)).eval()
+    model = model_of(domain(genotype))
     batch = random_batch(FRAMES)
     together = model("de", batch).logits.detach()
     for row, count in enumerate(FRAMES):
         alone = Batch(
-            tuple(states[row : row + 1, :, :count].contiguous() for states in batch.states),
+            tuple(states[row : row + 1, :count].contiguous() for states in batch.states),
             tuple(lengths[row : row + 1] for lengths in batch.lengths),
             batch.labels[row : row + 1],
+            batch.rows[row : row + 1],
         )
         np.testing.assert_allclose(model("de", alone).logits.detach()[0], together[row], atol=1e-5)
 
 
 def test_mixtures_start_at_the_prior() -> None:
     one = domain()
-    model = model_of(one).eval()
+    model = model_of(one)
     for name, logits in one.prior.layers.items():
         np.testing.assert_allclose(model.layer_weights("de")[name], softmax(logits.numpy()), rtol=1e-5)
     gate = model("de", random_batch(FRAMES)).gate[0].detach()
@@ -131,7 +138,70 @@ def test_each_language_has_its_own_emotions_and_structure() -> None:
     assert model("it", batch).embedding.shape == (3, 5)
 
 
-@pytest.mark.parametrize(("gate", "count"), [("constant", 3), ("conditioned", 2)])
+NOISY = ModelSettings(hidden=8, dropout=0.3, frame_mask=0.5, feature_mask=0.3)
+
+
+def noisy_model() -> MultiGateModel:
+    torch.manual_seed(0)
+    genotype = Genotype({"e0": "conv3", "e1": "skip"}, "mean_std", "conditioned", 1, 6)
+    return MultiGateModel([domain(genotype)], shapes(2), NOISY)
+
+
+def test_noise_changes_an_answer_as_seed_step_and_utterance_decide_and_without_it_nothing_is_random() -> None:
+    model, batch = noisy_model(), random_batch(FRAMES)
+    answers = [
+        model("de", batch, noise).logits.detach()
+        for noise in (None, *(noise_for(batch.rows.tolist(), *own) for own in ((0, 0), (1, 0), (0, 1))))
+    ]
+    for number, one in enumerate(answers):
+        assert not any(torch.equal(one, other) for other in answers[:number])
+    assert torch.equal(model("de", batch, noise_for(batch.rows.tolist())).logits, answers[1])
+    assert torch.equal(model("de", batch).logits, answers[0])
+
+
+def test_with_noise_too_an_utterance_scores_the_same_alone_and_padded() -> None:
+    model, batch = noisy_model(), random_batch(FRAMES)
+    together = model("de", batch, noise_for(batch.rows.tolist())).logits.detach()
+    for row, count in enumerate(FRAMES):
+        alone = Batch(
+            tuple(states[row : row + 1, :count].contiguous() for states in batch.states),
+            tuple(lengths[row : row + 1] for lengths in batch.lengths),
+            batch.labels[row : row + 1],
+            batch.rows[row : row + 1],
+        )
+        found = model("de", alone, noise_for([int(batch.rows[row])])).logits.detach()[0]
+        np.testing.assert_allclose(found, together[row], atol=1e-5)
+
+
+def test_every_part_that_makes_noise_has_a_place_of_its_own() -> None:
+    genotype = Genotype({"e0": "conv3", "e1": "skip"}, "mean", "constant", 2, 6)
+    model = model_of(domain(genotype), domain(genotype, "it"))
+    places = [module.place for module in model.modules() if hasattr(module, "place")]
+    assert len(places) == len(set(places)) == 2 * (2 + 2 + 1 + 2)  # inputs, masks, embedding, head
+
+
+def test_partners_mix_fused_embeddings_before_the_head() -> None:
+    model, batch = model_of(domain()), random_batch(FRAMES)
+    partners = torch.tensor([[0.7, 0.3, 0], [0, 1, 0], [0.5, 0, 0.5]])
+    plain, mixed = model("de", batch), model("de", batch, None, partners)
+    # The head of this genotype is linear, so that mixing commutes with it.
+    torch.testing.assert_close(mixed.logits, partners @ plain.logits)
+    torch.testing.assert_close(mixed.embedding, partners @ plain.embedding)
+    assert torch.equal(mixed.gate, plain.gate)
+
+
+def test_the_structure_is_the_same_text_exactly_for_models_whose_parameters_have_the_same_shapes() -> None:
+    deeper = replace(PLAIN, depth=1, width=4)
+    made = [
+        model_of(domain()), model_of(domain()), model_of(domain(deeper)), model_of(domain(language="it")),
+        model_of(domain(emotions=EMOTIONS[:2])), model_of(domain(), domain(language="it")),
+        MultiGateModel([domain()], shapes(2), replace(SETTINGS, dropout=0.5)),
+    ]  # fmt: skip
+    assert made[0].structure == made[1].structure
+    assert len({model.structure for model in made}) == len(made) - 1
+
+
+@pytest.mark.parametrize(("gate", "count"), [("none", 2), ("constant", 3), ("conditioned", 2)])
 def test_mixture_parameters_are_layer_mixes_and_constant_gates(gate: str, count: int) -> None:
     model = model_of(domain(replace(PLAIN, gate=gate, depth=1, width=4)))
     network = model.network("de")
@@ -151,10 +221,10 @@ def test_a_genotype_of_other_upstreams_is_refused(experts: tuple[str, ...]) -> N
 
 def test_experts_are_matched_by_name_whatever_their_order_in_the_genotype() -> None:
     turned = replace(PLAIN, operations={"e1": "zero", "e0": "skip"})
-    output = model_of(domain(turned)).eval()("de", random_batch(FRAMES))
+    output = model_of(domain(turned))("de", random_batch(FRAMES))
     assert output.gate[:, 0].tolist() == [1, 1, 1]
 
 
 def test_a_language_whose_code_is_a_method_of_modules_is_no_trouble() -> None:
     tongan = replace(domain(), language="to")
-    assert model_of(tongan).eval()("to", random_batch(FRAMES)).logits.shape == (3, 3)
+    assert model_of(tongan)("to", random_batch(FRAMES)).logits.shape == (3, 3)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import examples
 
-from mser.heads import frame_mask
+from mser.heads import POOLINGS, frame_mask
 from mser.nas.operations import OPERATIONS, PARAMETER_FREE, Operation, make_operation
 
 DIM = 8
@@ -57,8 +57,51 @@ def test_training_and_prediction_agree(name: str) -> None:
     operation = made(name)
     trained = operation(x, lengths)[inside]
     with torch.inference_mode():
-        predicted = operation.eval()(x, lengths)[inside]
+        predicted = operation(x, lengths)[inside]
     torch.testing.assert_close(predicted, trained, rtol=0, atol=1e-5)
+
+
+def test_all_operations_but_the_recurrent_one_can_be_batched() -> None:
+    assert [name for name in OPERATIONS if not made(name).batchable] == ["bigru"]
+
+
+BATCHABLE = [name for name in OPERATIONS if name != "bigru"]
+
+
+@pytest.mark.filterwarnings("error:There is a performance drop")
+@pytest.mark.parametrize("kind", [*BATCHABLE, *POOLINGS])
+def test_many_networks_at_once_equal_each_alone(kind: str) -> None:
+    """Values and gradients, with parameters, frames and lengths of each network's own."""
+    networks = [make_operation(kind, DIM) if kind in OPERATIONS else POOLINGS[kind](DIM) for _ in range(3)]
+    for number, network in enumerate(networks):
+        torch.manual_seed(number)
+        for value in network.parameters():
+            torch.nn.init.normal_(value, std=0.5)
+    torch.manual_seed(9)
+    x, lengths = torch.randn(3, 4, 6, DIM), torch.tensor([[6, 1, 3, 2], [2, 6, 6, 5], [4, 1, 1, 1]])
+    # Garbage behind the ends, as stacked networks may share a padded batch.
+    inside = torch.stack([frame_mask(row, 6) for row in lengths]) > 0
+    x = torch.where(inside, x, 7.0)
+    counted = inside.float() if kind in OPERATIONS else torch.ones(3, 1, 1)
+
+    def loss(
+        parameters: dict[str, torch.Tensor], x: torch.Tensor, lengths: torch.Tensor, counted: torch.Tensor
+    ) -> torch.Tensor:
+        return (torch.func.functional_call(networks[0], parameters, (x, lengths)).sin() * counted).sum()
+
+    stacked, _ = torch.func.stack_module_state(networks)
+    gradients = torch.func.vmap(torch.func.grad_and_value(loss, argnums=(0, 1)))(stacked, x, lengths, counted)
+    (found, moved), values = gradients
+    for number, network in enumerate(networks):
+        own = x[number].clone().requires_grad_()
+        # The last term ties zero, which ignores its frames, to them.
+        alone = (network(own, lengths[number]).sin() * counted[number]).sum() + 0 * own.sum()
+        names = dict(network.named_parameters())
+        expected = torch.autograd.grad(alone, [*names.values(), own], materialize_grads=True)
+        torch.testing.assert_close(values[number], alone, rtol=1e-5, atol=1e-5)
+        for name, gradient in zip(names, expected, strict=False):
+            torch.testing.assert_close(found[name][number], gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(moved[number], expected[-1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -84,7 +127,7 @@ def test_convolutions_equal_a_loop_over_frames(name: str, kernel: int, dilation:
 def test_attention_equals_its_equations() -> None:
     torch.manual_seed(4)
     x, operation = torch.randn(1, 5, DIM), made("attention")
-    joined, bias, out, out_bias = (value.detach() for value in operation.attention.parameters())
+    joined, bias, out, out_bias = (value.detach() for value in operation.parameters())
     query, key, value = (x[0] @ joined.T + bias).split(DIM, dim=1)
     heads = []
     for part in torch.arange(DIM).split(DIM // operation.HEADS):

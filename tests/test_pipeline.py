@@ -13,6 +13,7 @@ from commands import QUICK, must, results_of, run
 from sklearn.metrics import balanced_accuracy_score
 
 from extract.demo import make_demo_corpora
+from mser.checkpoint import load_model
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_no_speaker_of_a_test_fold_was_trained_or_searched_on(demo):
     for path in (folder / "searched" / "de").glob("*.json"):
         result = json.loads(path.read_text(encoding="utf-8"))
         assert {speaker[key] for key in result["utterance_ids"]} == {result["fold"]}
-        (search,) = (workspace / "searches").glob(f"de-*/{result['fold']}.json")
-        assert json.loads(search.read_text(encoding="utf-8"))["searched"]["genotype"] == result["genotype"]
+        (search,) = (workspace / "searches").glob(f"de-*/{result['fold']}/beta.json")
+        assert json.loads(search.read_text(encoding="utf-8"))["genotype"] == result["genotype"]
 
 
 def test_running_everything_again_computes_nothing_and_changes_no_result(demo):
@@ -102,6 +103,47 @@ def test_stage_two_refuses_what_was_not_extracted_and_says_what_to_run(demo):
     done = run("train", "fit", "--language", "de", "--upstreams", "prosody", environment=environment)
     assert done.returncode == 1
     assert "make search LANG=de" in done.stderr
+
+
+def test_a_search_by_other_strategies_lies_beside_the_first_and_gives_each_a_structure_for_use(demo):
+    workspace, environment = demo
+    must("train", "search", "--language", "de", "--strategies", "gdas", environment=environment)
+    (folder,) = (workspace / "searches").glob("de-*")
+    folds = [path.name for path in folder.iterdir() if path.is_dir()]
+    assert "everyone" in folds
+    for fold in folds:
+        found = {path.stem for path in (folder / fold).glob("*.json")}
+        assert found == {"probes", "beta", "random", "fixed", "gdas"}
+    for strategy in ("beta", "random", "fixed", "gdas"):
+        use = json.loads((folder / f"{strategy}.json").read_text(encoding="utf-8"))
+        everyone = json.loads((folder / "everyone" / f"{strategy}.json").read_text(encoding="utf-8"))
+        assert use["genotype"] == everyone["genotype"]
+        assert (folder / f"{strategy}.svg").is_file()
+
+
+def test_random_folds_are_marked_as_leaky_wherever_their_numbers_stand(demo, tmp_path):
+    workspace, environment = demo
+    copy = tmp_path / "work"
+    shutil.copytree(workspace, copy)
+    options = ["--language", "it", "--protocol", "random-70-10-20", "--upstreams", "prosody", "--run", "leaky"]
+    environment = {**environment, "MSER_HOME": str(copy), "METHODS": "logistic fixed", "SEEDS": "0"}
+    assert "LEAKY" in must("train", "fit", *options, environment=environment)
+    report = copy / "reports" / "leaky"
+    (language,) = json.loads((report / "results.json").read_text(encoding="utf-8"))["languages"]
+    assert language["protocol"] == "random-70-10-20"
+    assert language["audit"]["leaky"]
+    assert "LEAKY" in (report / "report.html").read_text(encoding="utf-8")
+    with (report / "results.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["leaky"] for row in csv.DictReader(file) if row["language"] == "it"} == {"yes"}
+    assert not any(one["audit"]["leaky"] for one in results_of(workspace)["languages"])
+
+
+def test_models_for_use_answer_by_themselves(demo):
+    workspace, _ = demo
+    (path,) = (workspace / "runs").glob("*/model.safetensors")
+    model, facts = load_model(path)
+    assert facts["method"] == "multi-domain"
+    assert set(model.domains) == {"de", "it"}
 
 
 def test_verify_finds_every_store_sound_and_then_a_flipped_byte(demo, tmp_path):

@@ -18,16 +18,32 @@ import pytest
 from mser.errors import RunError
 from mser.nas.genotype import Genotype
 from train.report import genotype_picture, terminal_table, write_report
+from train.report.gates import DRAWN
 from train.report.page import LINKS
 from train.report.structure import choice_counts, most_frequent
-from train.report.study import METRICS, Study, number
+from train.report.study import METRICS, Study, number, probability
 from train.report.tables import LONG_COLUMNS
-from train.report.verdict import BEATS, LOSES, TIES, chance_sentence, compare, ranks, tallies, verdict
+from train.report.verdict import (
+    BEATS,
+    LOSES,
+    TIES,
+    against_bar,
+    chance_sentence,
+    compare,
+    least_attainable,
+    outcome,
+    ranks,
+    tallies,
+    verdict,
+)
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 SVG_ADDRESSES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 #: UAR of each method in the example; searched and random tie, logistic loses clearly, Italian has fewer.
 UARS = {"logistic": 71.23, "fixed": 88.17, "random": 90.31, "searched": 91.45, "multi-domain": 92.08}
+#: Difference from logistic, p over speakers and over utterances of each method but logistic.
+TESTS = {"fixed": (16.94, 0.125, 0.0312), "random": (19.08, 0.049, 0.00004), "searched": (20.22, 0.0117, 0.0004),
+         "multi-domain": (20.85, 0.0117, 0.0002)}  # fmt: skip
 GENOTYPES = (
     Genotype({"acoustic": "linear", "wav2vec2-base": "conv3"}, "attention", "conditioned", 1, 128),
     Genotype({"acoustic": "zero", "wav2vec2-base": "bigru"}, "mean_std", "constant", 0, 0),
@@ -61,7 +77,7 @@ def make_result(language: str, method: str, uar: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_search(language: str, fold: str, genotype: Genotype) -> dict[str, Any]:
+def make_search(language: str, fold: str, genotype: Genotype, strategy: str = "beta") -> dict[str, Any]:
     curves = [
         {"epoch": epoch, "weight_loss": 2 - epoch / 4, "alpha_loss": 1.9 - epoch / 5, "entropy": 1 - epoch / 4,
          "parameter_free": 0.3}
@@ -69,7 +85,8 @@ def make_search(language: str, fold: str, genotype: Genotype) -> dict[str, Any]:
     ]  # fmt: skip
     candidates = [{"text": str(found), "dev_uar": 80.25 + place} for place, found in enumerate(GENOTYPES)]
     return {
-        "language": language, "fold": fold, "genotype": genotype.to_dict(), "text": str(genotype), "dev_uar": 90.75,
+        "language": language, "fold": fold, "strategy": strategy, "genotype": genotype.to_dict(),
+        "text": str(genotype), "dev_uar": 90.75,
         "random": {"dev_uar": 81.25, "text": str(GENOTYPES[1]), "candidates": candidates}, "fixed": {"dev_uar": 79.55},
         "curves": curves, "seconds": {"search": 10.0, "random": 11.0},
     }  # fmt: skip
@@ -79,14 +96,28 @@ def make_language(language: str) -> dict[str, Any]:
     audit = {
         "corpus": f"corpus-{language}", "protocol": "leave-one-speaker-out", "utterances": 63, "speakers": 3,
         "speaker_overlap": 0, "duplicates": 2, "sentence_overlap": 0.875, "single_emotion_speakers": 1,
-        "single_emotion_texts": 4, "texts": 17,
-        "messages": ["LEAKY: 2 test recordings are in training.", "Mind & see."],
+        "single_emotion_texts": 4, "texts": 17, "leaky": False, "tested": 63,
+        "messages": ["Nothing leaks.", "Mind & see."],
     }  # fmt: skip
     return {
         "language": language, "corpora": [f"corpus-{language}"], "emotions": ["anger", "fear", "neutral"],
-        "utterances": 63, "speakers": 3, "minutes": 24.81, "protocol": "leave-one-speaker-out", "chance": 33.33,
-        "audit": audit, "folds": [{"name": name, "train": 42, "test": 21} for name in "abc"],
+        "utterances": 63, "tested": 63, "speakers": 3, "minutes": 24.81, "protocol": "leave-one-speaker-out",
+        "chance": 33.33, "audit": audit, "folds": [{"name": name, "train": 42, "test": 21} for name in "abc"],
     }  # fmt: skip
+
+
+def make_test(language: str, method: str) -> dict[str, Any]:
+    difference, p_speakers, p_utterances = TESTS[method]
+    return {
+        "language": language, "method": method, "against": "logistic", "difference": difference,
+        "p_speakers": p_speakers, "p_utterances": p_utterances, "least_p": 0.002,
+    }  # fmt: skip
+
+
+def make_leaky(content: dict[str, Any], protocol: str = "random-70-10-20") -> None:
+    """Makes the German numbers leaky."""
+    content["languages"][0]["protocol"] = content["languages"][0]["audit"]["protocol"] = protocol
+    content["languages"][0]["audit"] |= {"leaky": True, "messages": ["LEAKY: 2 test recordings are in training."]}
 
 
 def make_gate(method: str) -> dict[str, Any]:
@@ -104,13 +135,15 @@ def make_results() -> dict[str, Any]:
     made = [make_result("de", method, uar) for method, uar in UARS.items()]
     made += [make_result("it", method, uar - 20) for method, uar in UARS.items() if method in ("logistic", "random")]
     return {
-        "schema_version": 1, "run": "example", "created": "2026-11-21T12:00:00+00:00", "mser_version": "0.1.0",
+        "schema_version": 2, "run": "example", "created": "2026-11-21T12:00:00+00:00", "mser_version": "0.1.0",
         "notes": ["The corpora are synthetic."], "settings": {"search": {"epochs": 30, "rates": [0.1, 0.2]}, "seed": 7},
         "upstreams": [{"name": "acoustic", "layers": 1, "dim": 125, "random_weights": False},
                       {"name": "wav2vec2-base", "layers": 3, "dim": 768, "random_weights": True}],
         "languages": [make_language("de"), make_language("it")],
-        "methods": [{"name": name, "title": f"the {name}", "description": f"What {name} is."} for name in UARS],
-        "results": made, "gates": [make_gate("searched"), make_gate("multi-domain")],
+        "methods": [{"name": name, "title": f"the {name}", "description": f"What {name} is.",
+                     "transductive": False} for name in UARS],
+        "results": made, "comparisons": [make_test("de", method) for method in TESTS] + [make_test("it", "random")],
+        "gates": [make_gate("searched"), make_gate("multi-domain")],
         "searches": [make_search("de", fold, genotype) for fold, genotype in folds],
         "layer_choices": [{"language": "de", "fold": fold, "upstream": "wav2vec2-base", "layer": 2, "dev_uar": 87.65}
                           for fold in "abc"],
@@ -216,9 +249,11 @@ def test_every_number_is_on_the_page(results: dict[str, Any], page: Page) -> Non
         expected |= {f"{result['fold_uar']['mean']:.1f} ± 4.4", "12.3 s"}
         expected |= {f"{UARS['searched'] - 2.5:.1f} ± 0.5"}  # fold: uar - 3 and uar - 2 of two seeds
         expected |= {str(count) for row in result["confusion"] for count in row}
+    for test in results["comparisons"]:
+        expected |= {f"{test['difference']:+.1f}", probability(test["p_speakers"]), probability(test["p_utterances"])}
     expected |= {"24.8", "87.5 %", "1 of 3", "4 of 17", "33.3", "90.8", "81.2", "79.5", "87.7", "2 min 0 s", "7.5 s"}
     expected |= {"0.213 ± 0.014", "0.787 ± 0.015 0.125 ± 0.011 0.250 ± 0.012 0.625 ± 0.013", "1.000 ± 0.000"}
-    expected |= {"search.epochs", "0.1, 0.2", "768", "The corpora are synthetic.", "LEAKY: 2 test recordings are in"}
+    expected |= {"search.epochs", "0.1, 0.2", "768", "The corpora are synthetic.", "Nothing leaks."}
     assert {words for words in expected if words not in page.text} == set()
 
 
@@ -248,7 +283,13 @@ def test_json_is_what_was_given_and_csv_agrees(folder: Path) -> None:
             row = found.pop((*start, "folds", "", "", "uar", statistic))
             assert (float(row["value"]), row["denominator"], row["counted"]) == (value, "3", "folds")
         assert float(found.pop((*start, "aggregate", "", "", "seconds", "value"))["value"]) == 12.34
+    for test in given["comparisons"]:
+        begin = (test["language"], test["method"], "comparison", "", "", "uar")
+        values = {name: test[name] for name in ("p_speakers", "p_utterances", "least_p")}
+        for statistic, value in {"less logistic": test["difference"], **values}.items():
+            assert float(found.pop((*begin, statistic))["value"]) == value
     assert [(key[1], float(row["value"])) for key, row in found.items()] == [("chance", 33.33)] * 2
+    assert {(row["leaky"], row["transductive"]) for row in rows} == {("no", "no"), ("no", "")}
 
 
 def test_hostile_names_stay_text(results: dict[str, Any], tmp_path: Path) -> None:
@@ -290,7 +331,7 @@ def test_absent_results_and_empty_lists(results: dict[str, Any], tmp_path: Path)
 
 def test_another_schema_is_refused(results: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="schema_version"):
-        write_report({**results, "schema_version": 2}, tmp_path)
+        write_report({**results, "schema_version": 1}, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -311,8 +352,24 @@ def test_terminal_table_marks_best_and_ties(results: dict[str, Any]) -> None:
     assert marks["de", "searched"] == marks["de", "random"] == "tie"
     assert marks["de", "fixed"] == marks["de", "logistic"] == "lower"
     assert ("it", "searched") not in marks
+    tests = {(row[0], row[1]): row[4] for row in rows}
+    assert tests["de", "logistic"] == "the bar"
+    assert tests["de", "fixed"] == "tie +16.9 p=.125/.031"  # however large: p over speakers decides
+    assert tests["de", "random"] == "beats +19.1 p=.049/<.001"
+    assert tests["de", "chance"] == ""
     assert rows[4][:3] == ["de", "multi-domain", "92.1 ± 0.4 [89.6, 94.6]"]
     assert rows[5][:3] == ["de", "chance", "33.3"]
+
+
+def with_tests(study: Study, least_p: float = 0.002, **tests: tuple[float, float, float]) -> Study:
+    """The study with a paired test of each method against logistic: difference, p over speakers, over utterances."""
+    names = ("difference", "p_speakers", "p_utterances")
+    comparisons = [
+        {"language": "de", "method": name, "against": "logistic", "least_p": least_p}
+        | dict(zip(names, test, strict=True))
+        for name, test in tests.items()
+    ]
+    return Study({**study.content, "comparisons": comparisons})
 
 
 def compared(**scores: tuple[float, float, float]) -> Study:
@@ -321,7 +378,7 @@ def compared(**scores: tuple[float, float, float]) -> Study:
         {"language": "de", "method": name, "uar": {"mean": mean, "deviation": 0.0, "low": low, "high": high}}
         for name, (mean, low, high) in scores.items()
     ]
-    return Study({"schema_version": 1, "languages": [{"language": "de", "chance": 25.0}], "results": results})
+    return Study({"schema_version": 2, "languages": [{"language": "de", "chance": 25.0}], "results": results})
 
 
 @pytest.mark.parametrize(
@@ -363,6 +420,133 @@ def test_verdict_names_what_is_absent() -> None:
     assert verdict(compared(fixed=(70, 68, 72)), "de").startswith("There is no result of a searched structure")
     assert tallies(compared(fixed=(70, 68, 72))) == []
     assert ranks(compared(), "de") == {}
+
+
+def test_against_the_bar_the_paired_test_decides_and_elsewhere_the_intervals() -> None:
+    study = compared(searched=(80, 60, 99), fixed=(90, 88, 92), logistic=(79, 78, 80))
+    assert outcome(study, "de", "searched", "logistic") == TIES
+    study = with_tests(study, searched=(1.0, 0.04, 0.001), fixed=(11.0, 0.05, 0.001))
+    assert outcome(study, "de", "searched", "logistic") == BEATS
+    assert outcome(study, "de", "logistic", "searched") == LOSES
+    assert outcome(study, "de", "fixed", "logistic") == TIES  # p is not below 0.05, though the intervals are apart
+    assert outcome(study, "de", "searched", "fixed") == TIES  # no test: the wide interval holds the other's mean
+    assert "beats logistic regression (79.0 [78.0, 80.0]; +1.0 points, p = .04 over speakers)" in verdict(study, "de")
+    assert ranks(study, "de") == {"searched": "tie", "fixed": "best", "logistic": "tie"}
+    assert tallies(study)[-1].startswith("Against logistic regression: better in 1, tied in 0")
+    worse = with_tests(compared(searched=(70, 60, 80), logistic=(79, 60, 80)), searched=(-9.0, 0.01, 0.001))
+    assert ranks(worse, "de") == {"searched": "lower", "logistic": "best"}
+    assert against_bar(worse, "de") == "Against logistic, over speakers: worse: searched (-9.0, p = .01)."
+
+
+@pytest.mark.parametrize(("speakers", "methods", "shown"), [(4, 1, False), (6, 1, True), (6, 2, False), (10, 4, True)])
+def test_few_speakers_can_show_nothing_and_the_correction_counts(speakers: int, methods: int, shown: bool) -> None:
+    names = [f"m{number}" for number in range(methods)]
+    study = compared(**dict.fromkeys([*names, "logistic"], (80.0, 70.0, 90.0)))
+    least = 2.0 ** (1 - speakers)
+    tests = dict.fromkeys(names, (4.2, min(1.0, methods * least), 0.0004))
+    said = against_bar(with_tests(study, least_p=least, **tests), "de")
+    assert least_attainable(with_tests(study, least_p=least, **tests), "de") == min(1.0, methods * least)
+    assert said.startswith("Against logistic, over speakers: better: m0 (+4.2, p = ") == shown
+    if not shown:
+        assert f"With {speakers} tested speakers" in said
+        assert "no number of utterances could show" in said
+        assert "so all tie with it" in said
+        assert "better: m0 (+4.2, p < .001)" in said
+
+
+def test_transductive_methods_are_marked_and_not_ranked(results: dict[str, Any], tmp_path: Path) -> None:
+    results["methods"][4]["transductive"] = True  # multi-domain, of the highest UAR
+    study = Study(results)
+    assert ranks(study, "de")["multi-domain"] == "apart"
+    assert ranks(study, "de")["searched"] == "best"
+    assert "the multi-domain (transductive, +20.9, p = .012)" in against_bar(study, "de")
+    assert ["de", "multi-domain (transductive)"] in [row[:2] for row in terminal_table(results)[1]]
+    page = read(results, tmp_path)
+    words = [word for word in page.words if word]
+    # tables of methods, scores, gates, folds and seeds (two); the confusion's caption
+    marked = [words[place + 1] for place, word in enumerate(words) if word == "the multi-domain"]
+    assert len(marked) == 7
+    assert set(marked) == {"transductive"}
+    assert "multi-domain (transductive) 92.1" in "".join(page.values("aria-label"))
+    assert "test speaker's unlabelled utterances together" in page.text
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["transductive"] for row in rows if row["method"] == "multi-domain"} == {"yes"}
+
+
+@pytest.mark.parametrize("protocol", ["random-70-10-20", "emobox"])
+def test_leaky_numbers_are_marked_wherever_they_stand(results: dict[str, Any], tmp_path: Path, protocol: str) -> None:
+    make_leaky(results, protocol)
+    page = read(results, tmp_path)
+    words = [word for word in page.words if word]
+    timings = len(words) - 1 - words[::-1].index("Timings")  # seconds do not leak
+    places = [place for place, word in enumerate(words[:timings]) if word == "de"]
+    assert len(places) > 10
+    assert {words[place + 1] for place in places} == {"LEAKY"}
+    assert not [word for word in words[:timings] if word.startswith("de:")]
+    labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
+    scores = [label for label in labels if "structure:" not in label]
+    assert [label.startswith("LEAKY: de") for label in scores] == [" it:" not in f" {label}" for label in scores]
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    svgs = re.findall(r'<svg role="img" aria-label="LEAKY.*?</svg>', source, re.DOTALL)
+    assert len(svgs) == 6
+    assert all(">LEAKY</text>" in svg for svg in svgs)
+    assert protocol in page.text
+    assert f"LEAKY (de: {protocol})" in page.text
+    assert {row[0] for row in terminal_table(results)[1]} == {"de LEAKY", "it"}
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()))
+    assert {(row["language"], row["leaky"]) for row in rows} == {("de", "yes"), ("it", "no")}
+    assert "(LEAKY: de)" in tallies(Study(results))[0]
+
+
+def test_tested_utterances_are_counted(results: dict[str, Any], tmp_path: Path) -> None:
+    results["languages"][0] |= {"tested": 21, "protocol": "serab"}
+    assert "N = 21 tested of 63 utterances of 3 speakers · E = 3 emotions · serab" in read(results, tmp_path).text
+
+
+def test_each_strategy_has_its_row_pictures_and_structures(results: dict[str, Any], tmp_path: Path) -> None:
+    for fold, dev_uar in zip("abc", (81.25, 95.0, 70.0), strict=True):
+        results["searches"].append({**make_search("de", fold, GENOTYPES[0], "gdas"), "dev_uar": dev_uar})
+        lone = make_search("it", fold, GENOTYPES[1], "darts")
+        lone |= {"random": {"dev_uar": None, "text": None, "candidates": []}, "fixed": {"dev_uar": None}}
+        results["searches"].append({**lone, "seconds": {"search": 10.0, "random": None}})
+    found = Study(results).searches_by_strategy(results["languages"][0])
+    assert {strategy: len(searches) for strategy, searches in found.items()} == {"beta": 3, "gdas": 3}
+    page = read(results, tmp_path)
+    # dev UAR, that of random search, better, equal, worse, both times, last entropy and share of parameter-free
+    assert "the searched (beta) 90.8 81.2 3 0 0 30.0 s 33.0 s 0.50 0.30" in " ".join(page.text.split())
+    assert "gdas 82.1 81.2 1 1 1 30.0 s 33.0 s 0.50 0.30" in " ".join(page.text.split())
+    assert "darts 90.8 – – – – 30.0 s – 0.50 0.30" in " ".join(page.text.split())
+    assert "fixed head, nothing searched 79.5" in " ".join(page.text.split())
+    labels = page.values("aria-label")
+    for strategy in ("the searched (beta)", "gdas"):
+        assert f"de, {strategy}: losses over the epochs of the search, mean of 3 folds" in labels
+    assert sum(label.startswith("de, the searched (beta): structure:") for label in labels) == 1
+    assert sum(label.startswith("de, gdas: structure:") for label in labels) == 1
+
+
+def test_a_conditioned_gate_that_is_a_constant_is_told(results: dict[str, Any], tmp_path: Path) -> None:
+    assert "Every gate is a constant" not in read(results, tmp_path).text
+    for gate, deviation in zip(results["gates"], (0.0004, 0.0), strict=True):
+        gate["deviation"] = [deviation, deviation]
+    text = read(results, tmp_path).text
+    assert "nearly: the deviation is 0.0004 at most" in text
+    assert "The gate of the multi-domain is a constant." in text
+    results["gates"] = results["gates"][1:]
+    assert "Every gate is a constant" in read(results, tmp_path).text
+
+
+def test_many_methods_stay_readable(results: dict[str, Any], tmp_path: Path) -> None:
+    names = [f"method-{number}" for number in range(15)]
+    for name in names:
+        results["methods"].append({"name": name, "title": name, "description": "", "transductive": False})
+        results["results"].append(make_result("de", name, 80.0))
+        results["gates"].append(make_gate(name))
+    page = read(results, tmp_path)
+    gates = next(label for label in page.values("aria-label") if "gate weights" in label)
+    assert gates.count("wav2vec2-base") == DRAWN
+    assert "searched" in gates
+    assert "Drawn are 6 of 17 methods" in page.text
+    assert {name for name in names if name not in page.text} == set()
 
 
 def test_what_is_not_above_chance_is_named() -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from hypothesis import settings
 from torch import Tensor
 
-from mser.loader import Batch, Expert, Loader
-from mser.manifest import Utterance
+from mser.config import Workspace
+from mser.experts import Expert
+from mser.loader import Batch, Loader
+from mser.manifest import Manifest, Utterance
 from mser.model import ExpertShape
+from mser.noise import Noise
+from mser.store import Provenance, ShardEntry, open_or_create, write_shard
 
 #: For properties: no deadline, since the machine may be busy.
 examples = settings(max_examples=40, deadline=None)
@@ -31,9 +37,7 @@ def utterance(
 
 def expert_of(states: Sequence[Tensor], name: str = "toy") -> Expert:
     """An expert of states (L, T_i, D) that lie in memory."""
-    moments = [torch.stack([x.mean(1), x.std(1, correction=0)], dim=1) for x in states]
-    frames = torch.tensor([x.shape[1] for x in states])
-    return Expert(name, list(states).__getitem__, frames, torch.stack(moments))
+    return Expert.of_states(name, states)
 
 
 def random_states(frames: Sequence[int], layers: int = 2, dim: int = 4, seed: int = 0) -> list[Tensor]:
@@ -58,6 +62,12 @@ def random_batch(frames: Sequence[int], experts: int = 2, layers: int = 2, dim: 
     return Loader(found, labels).gather(np.arange(len(frames)))
 
 
+def noise_for(rows: Sequence[int], seed: int = 0, step: int = 0) -> Noise:
+    """What a training step draws from, for the utterances of these row numbers."""
+    numbers = (torch.tensor(value, dtype=torch.int32) for value in (seed, step, list(rows)))
+    return Noise.of(*numbers)
+
+
 def shapes(count: int = 2, layers: int = 2, dim: int = 4) -> list[ExpertShape]:
     """Experts ``e0``, ``e1`` and so on."""
     return [ExpertShape(f"e{number}", layers, dim) for number in range(count)]
@@ -73,3 +83,42 @@ class RecordingLoader(Loader):
     def gather(self, rows: np.ndarray) -> Batch:
         self.gathered.append(rows.tolist())
         return super().gather(rows)
+
+
+def make_workspace(
+    root: Path, languages: Sequence[str] = ("de",), upstreams: Sequence[str] = ("loud", "quiet"), speakers: int = 4
+) -> Workspace:
+    """A workspace as stage one leaves it: for each language one corpus of ``speakers`` speakers, 6 utterances each.
+
+    Emotions stand out in the states of the first upstream, and a little in those of the others.
+    """
+    workspace = Workspace(root)
+    emotions = ("anger", "fear", "joy")
+    for place, language in enumerate(languages):
+        corpus = f"toy_{language}"
+        made = [
+            utterance(f"s{speaker}u{number}", f"s{speaker}", emotions[number % 3], corpus, f"t{number}")
+            for speaker in range(speakers)
+            for number in range(6)
+        ]
+        rows = tuple(replace(row, language=language) for row in made)
+        Manifest(corpus, language, rows, "0" * 16).write(workspace, [], [])
+        labels = [emotions.index(row.emotion) for row in rows]
+        for number, name in enumerate(upstreams):
+            upstream = {
+                "name": name, "layers": 2, "dim": 4, "frame_rate": 5.0, "revision": "1", "random_weights": False,
+            }  # fmt: skip
+            provenance = Provenance(corpus, upstream, dtype="float32")
+            states = separable_states(labels, seed=10 * place + number)
+            if number:
+                states = [x + 4 * noise for x, noise in zip(states, noise_like(states, number), strict=True)]
+            folder = workspace.store(corpus, name)
+            open_or_create(folder, provenance)
+            entries = [ShardEntry(row.utterance_id, row.sha256, x) for row, x in zip(rows, states, strict=True)]
+            write_shard(folder, provenance, entries)
+    return workspace
+
+
+def noise_like(states: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """White noise of the shapes of ``states``."""
+    return random_states([x.shape[1] for x in states], *states[0].shape[::2], seed=seed)

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
-from mser import __version__
 from mser.cli import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
-from mser.config import Workspace, fingerprint, read_json, write_json, write_text
+from mser.config import Workspace, write_json, write_text
 from mser.errors import ConfigError, RunError
-from mser.model import ModelSettings
-from mser.nas.darts import SearchSettings
-from train.data import Features, LanguageData, load_languages
+from mser.nas.search import STRATEGIES
+from mser.nas.settings import SearchSettings
+from mser.protocol import PROTOCOLS
+from train.data import Features, LanguageData
 from train.evaluate import evaluate
 from train.fit import FitSettings
+from train.methods import DEFAULT_METHODS, METHODS, named
 from train.report import genotype_picture, terminal_table, write_report
-from train.search import folds_to_search, read_search, search_block, search_path
-from train.settings import Inputs, StudySettings
-from train.study import METHODS, Study, final_model, study_block
-from train.workers import default_workers, run_blocks
+from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
+from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, strategy_path
+from train.settings import Inputs, StudySettings, changed
+from train.study import Study, final_models, study_block
+from train.workers import Placing, default_workers, run_blocks
+
+
+def placing_options(command: Any) -> Any:
+    """Where blocks of work run: ``placing`` for the command."""
+
+    @functools.wraps(command)
+    def placed(workers: int, scheduler: str | None, device: str, **options: Any) -> Any:
+        cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+        placing = Placing(workers or (1 if cuda else default_workers()), scheduler)
+        return command(placing=placing, device=device, **options)
+
+    workers = click.option("--workers", envvar="WORKERS", default=0, help="Processes; one a core if not given.")
+    scheduler = click.option(
+        "--scheduler", envvar="SCHEDULER", help="Run on the workers of a Dask cluster, such as tcp://host:8786."
+    )
+    return workers(scheduler(placed))
 
 
 class Seeds(Words):
@@ -41,53 +62,82 @@ class Seeds(Words):
 
 def study_options(command: Any) -> Any:
     """The options that search and training share; both must be given alike."""
-    for option in reversed(
-        [
-            languages_option,
-            click.option(
-                "--upstreams",
-                envvar="UPSTREAMS",
-                type=Words(),
-                default="",
-                help="Upstreams as given to extract; all that are cached if not given.",
-            ),
-            click.option(
-                "--features", envvar="FEATURES", default="pooled", show_default=True, help="frames or pooled."
-            ),
-            click.option(
-                "--frame-rate",
-                envvar="FRAME_RATE",
-                default=5.0,
-                show_default=True,
-                help="Frames a second, at most; more are averaged down.",
-            ),
-            click.option(
-                "--epochs",
-                envvar="EPOCHS",
-                type=click.IntRange(min=1),
-                help=f"Of a training; {FitSettings.epochs}, and at least {FitSettings.least_steps} steps, "
-                "if not given.",
-            ),
-            click.option(
-                "--search-epochs",
-                envvar="SEARCH_EPOCHS",
-                type=click.IntRange(min=1),
-                help=f"Of a search; {SearchSettings.epochs}, and at least {SearchSettings.least_steps} steps, "
-                "if not given.",
-            ),
-            click.option(
-                "--candidates",
-                envvar="CANDIDATES",
-                type=click.IntRange(min=1),
-                default=StudySettings.candidates,
-                show_default=True,
-                help="Structures that random search tries.",
-            ),
-            click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda."),
-            click.option("--workers", envvar="WORKERS", default=0, help="Processes; one a core if not given."),
-            home_option,
-        ]
-    ):
+    options: list[Any] = [
+        languages_option,
+        click.option(
+            "--upstreams",
+            envvar="UPSTREAMS",
+            type=Words(),
+            default="",
+            help="Upstreams as given to extract; all that are cached if not given.",
+        ),
+        click.option("--features", envvar="FEATURES", default="pooled", show_default=True, help="frames or pooled."),
+        click.option(
+            "--frame-rate",
+            envvar="FRAME_RATE",
+            default=5.0,
+            show_default=True,
+            help="Frames a second, at most; more are averaged down.",
+        ),
+        click.option(
+            "--epochs",
+            envvar="EPOCHS",
+            type=click.IntRange(min=1),
+            help=f"Of a training; {FitSettings.epochs}, and at least {FitSettings.least_steps} steps, if not given.",
+        ),
+        click.option(
+            "--search-epochs",
+            envvar="SEARCH_EPOCHS",
+            type=click.IntRange(min=1),
+            help=f"Of a search; {SearchSettings.epochs}, and at least {SearchSettings.least_steps} steps, "
+            "if not given.",
+        ),
+        click.option(
+            "--candidates",
+            envvar="CANDIDATES",
+            type=click.IntRange(min=1),
+            default=StudySettings.candidates,
+            show_default=True,
+            help="Structures that random search tries.",
+        ),
+        click.option(
+            "--protocol",
+            envvar="PROTOCOL",
+            type=click.Choice(list(PROTOCOLS)),
+            default="speakers",
+            show_default=True,
+            help="Of the test folds; only speakers is sure not to leak.",
+        ),
+        click.option(
+            "--published",
+            envvar="PUBLISHED",
+            type=click.Path(path_type=Path),
+            help="For the protocol emobox: the folder of its fold files.",
+        ),
+        click.option(
+            "--missing/--no-missing", envvar="MISSING", help="Train languages without upstreams that they lack."
+        ),
+        click.option(
+            "--placement",
+            envvar="PLACEMENT",
+            type=click.Choice(["auto", "device", "pinned", "memory", "streamed"]),
+            default="auto",
+            show_default=True,
+            help="Of the states in training; results do not depend on it.",
+        ),
+        click.option(
+            "--set",
+            "assignments",
+            envvar="SET",
+            type=Words(),
+            default="",
+            help='Other settings, such as "fit.loss.mixup=0.4 model.dropout=0.5".',
+        ),
+        click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda."),
+        placing_options,
+        home_option,
+    ]
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -99,56 +149,77 @@ def main() -> None:
 
 @main.command("search")
 @study_options
-def search_command(languages: tuple[str, ...], workspace: Workspace, workers: int, **options: Any) -> None:
+@click.option(
+    "--strategies",
+    envvar="STRATEGIES",
+    type=Words(),
+    default=" ".join(DEFAULT_STRATEGIES),
+    show_default=True,
+    help=f"Of {' '.join(STRATEGIES)}.",
+)
+def search_command(
+    languages: tuple[str, ...], workspace: Workspace, placing: Placing, strategies: tuple[str, ...], **options: Any
+) -> None:
     """Search a structure for each test fold of each language, and one for use."""
+    unknown = set(strategies) - set(STRATEGIES)
+    if unknown or not strategies:
+        raise ConfigError(
+            "Unknown strategies, or none.", field="STRATEGIES", expected=" ".join(STRATEGIES), found=sorted(unknown)
+        )
     inputs = _inputs(workspace, **options)
-    for data in _load(inputs, languages):
-        _search(inputs, data, workers or _workers(inputs))
+    for data in inputs.load_all(languages):
+        _print_audit(data)
+        _search(inputs, data, strategies, placing)
 
 
-def _search(inputs: Inputs, data: LanguageData, workers: int) -> None:
-    _print_audit(data)
+def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], placing: Placing) -> None:
     folds = folds_to_search(data)
-    blocks = [
-        (inputs, data.language, number)
-        for number, fold in enumerate(folds)
-        if not search_path(inputs, data, fold.name).is_file()
-    ]
+    blocks = [(inputs, data.language, number, (name,)) for name in strategies for number in range(len(folds))]
+    blocks = [block for block in blocks if not strategy_path(inputs, data, folds[block[2]].name, block[3][0]).is_file()]
     with progress_bar(f"search {data.language}", "folds") as advance:
-        run_blocks(search_block, blocks, workers, advance)
-    found = [read_search(inputs, data, fold.name) for fold in folds]
-    folder = inputs.search_folder(data)
-    use = found[-1]["searched"]
-    write_json(folder / "genotype.json", {"language": data.language, "fingerprint": data.fingerprint, **use})
-    picture = genotype_picture(use["genotype"], data.language)
-    write_text(folder / "genotype.svg", picture)
+        run_blocks(search_block, blocks, placing, advance)
+    found = {fold.name: {name: read_strategy(inputs, data, fold.name, name) for name in strategies} for fold in folds}
     print_table(
         f"Searches of {data.language}: UAR on dev speakers, structures trained alike",
-        ["test fold", "searched", "random, best", "random, mean", "fixed", "seconds", "of random", "structure"],
-        [_search_row(one) for one in found],
+        ["test fold", "strategy", "dev UAR", "seconds", "structure"],
+        [
+            [fold, name, f"{one['dev_uar']:.1f}", f"{one['seconds']:.1f}", one["text"]]
+            for fold, each in found.items()
+            for name, one in each.items()
+        ],
     )
-    tested = found[:-1]
-    wins = Counter(_compare(one["searched"]["dev_uar"], one["random"]["dev_uar"]) for one in tested)
-    console.print(
-        f"Against the best random structure, over {len(tested)} folds: better {wins['better']}, "
-        f"equal {wins['equal']}, worse {wins['worse']}."
-    )
-    console.print(f"For use: {use['text']}\n{folder / 'genotype.json'}, {folder / 'genotype.svg'}")
+    if "random" in strategies and len(strategies) > 1:
+        _against_random(found, [fold.name for fold in data.folds], strategies)
+    for name in strategies:
+        _print_for_use(inputs, data, name, found[folds[-1].name][name])
 
 
-def _search_row(found: dict[str, Any]) -> list[str]:
-    candidates = [one["dev_uar"] for one in found["candidates"]]
-    seconds = found["seconds"]
-    return [
-        found["fold"],
-        f"{found['searched']['dev_uar']:.1f}",
-        f"{found['random']['dev_uar']:.1f}",
-        f"{sum(candidates) / len(candidates):.1f}",
-        f"{found['fixed']['dev_uar']:.1f}",
-        f"{seconds['search']:.1f}",
-        f"{seconds['random']:.1f}",
-        found["searched"]["text"],
-    ]
+def _against_random(
+    found: dict[str, dict[str, dict[str, Any]]], folds: Sequence[str], strategies: Sequence[str]
+) -> None:
+    """How each strategy's dev score compares with the best of random search, over the test folds."""
+    rows = []
+    for name in strategies:
+        if name == "random":
+            continue
+        pairs = [(found[fold][name], found[fold]["random"]) for fold in folds]
+        outcomes = Counter(_compare(one["dev_uar"], other["dev_uar"]) for one, other in pairs)
+        means = [f"{np.mean([pair[part]['dev_uar'] for pair in pairs]):.1f}" for part in (0, 1)]
+        seconds = [f"{np.mean([pair[part]['seconds'] for pair in pairs]):.1f}" for part in (0, 1)]
+        rows.append([name, *means, *(str(outcomes[key]) for key in ("better", "equal", "worse")), *seconds])
+    header = ["strategy", "dev UAR", "of random", "better", "equal", "worse", "seconds", "of random"]
+    print_table(f"Against random search, mean over {len(folds)} folds", header, rows)
+
+
+def _print_for_use(inputs: Inputs, data: LanguageData, strategy: str, use: dict[str, Any]) -> None:
+    """Writes the structure for use and its picture beside the searches."""
+    folder = inputs.search_folder(data)
+    content = {"language": data.language, "fingerprint": data.fingerprint, "strategy": strategy}
+    content |= {name: use[name] for name in ("genotype", "text", "dev_uar")}
+    write_json(folder / f"{strategy}.json", content)
+    write_text(folder / f"{strategy}.svg", genotype_picture(use["genotype"], data.language))
+    console.print(f"For use, by {strategy}: {use['text']}")
+    console.print(f"  {folder / f'{strategy}.json'}, {folder / f'{strategy}.svg'}", soft_wrap=True)
 
 
 def _compare(value: float, other: float) -> str:
@@ -158,94 +229,46 @@ def _compare(value: float, other: float) -> str:
 @main.command("fit")
 @study_options
 @click.option("--seeds", envvar="SEEDS", type=Seeds(), default="0 1 2", show_default=True)
-@click.option("--methods", envvar="METHODS", type=Words(), default=" ".join(METHODS), show_default=True)
+@click.option(
+    "--methods",
+    envvar="METHODS",
+    type=Words(),
+    default=" ".join(DEFAULT_METHODS),
+    show_default=True,
+    help=f"all, or of {' '.join(METHODS)}.",
+)
 @click.option("--run", envvar="RUN", default="", help="Name of the run folder; made from the inputs if not given.")
 def fit_command(
     languages: tuple[str, ...],
     workspace: Workspace,
-    workers: int,
+    placing: Placing,
     seeds: tuple[int, ...],
     methods: tuple[str, ...],
     run: str,
     **options: Any,
 ) -> None:
     """Train and test every method on all languages, and write the report."""
-    unknown = set(methods) - set(METHODS)
-    if unknown or not methods or not seeds:
-        raise ConfigError(
-            "Unknown methods, or no seed.", field="METHODS", expected=" ".join(METHODS), found=sorted(unknown)
-        )
+    if not seeds:
+        raise ConfigError("No seed was given.", field="SEEDS", expected="whole numbers such as 0 1 2")
+    chosen = named(methods)
     inputs = _inputs(workspace, **options)
-    chosen = _load(inputs, languages)
-    for data in chosen:
+    datas = inputs.load_all(languages)
+    for data in datas:
         _print_audit(data)
-        for fold in folds_to_search(data):
-            read_search(inputs, data, fold.name)
-    study = _open_run(inputs, chosen, methods, seeds, run)
-    count = workers or _workers(inputs)
+    study = open_run(inputs, datas, chosen, seeds, run)
+    require_searches(study, datas)
     began = time.monotonic()
-    with progress_bar("train", "folds") as advance:
-        run_blocks(study_block, study.blocks({data.language: len(data.folds) for data in chosen}), count, advance)
-    spent = {"stage": "train, wall clock", "language": " ".join(study.languages), "seconds": time.monotonic() - began}
-    model = final_model(study)
-    _report(study, chosen, _timings(study, spent))
-    console.print(f"Model for use: {model}")
-
-
-def _open_run(
-    inputs: Inputs, chosen: list[LanguageData], methods: tuple[str, ...], seeds: tuple[int, ...], name: str
-) -> Study:
-    """The run folder of these inputs; going on with it where it exists."""
-    languages = tuple(data.language for data in chosen)
-    ordered = tuple(method for method in METHODS if method in methods)
-    config = {
-        "data": {data.language: data.fingerprint for data in chosen},
-        "manifests": {data.language: data.manifests for data in chosen},
-        "stores": {
-            data.language: {
-                upstream: {corpus: store.provenance.fingerprint for corpus, store in stores.items()}
-                for upstream, stores in data.stores.items()
-            }
-            for data in chosen
-        },
-        "settings": inputs.settings.to_dict(),
-    }
-    key = fingerprint(config)
-    folder = inputs.workspace.runs / (name or f"{'-'.join(languages)}-{key[:8]}")
-    path = folder / "config.json"
-    if path.is_file() and read_json(path)["fingerprint"] != key:
-        raise RunError(
-            "The run folder belongs to other inputs or settings.",
-            file=path,
-            field="fingerprint",
-            expected=key,
-            found=read_json(path)["fingerprint"],
-            hint="give another RUN, or none",
-        )
-    write_json(
-        path,
-        {
-            **config,
-            "fingerprint": key,
-            "languages": languages,
-            "mser_version": __version__,
-            "methods": ordered,
-            "seeds": seeds,
-            "upstreams": inputs.upstreams,
-            "device": inputs.device,
-        },
-    )
-    return Study(inputs, folder, languages, ordered, seeds)
-
-
-def _timings(study: Study, spent: dict[str, Any]) -> list[dict[str, Any]]:
-    """The run's wall clock over all of its continuations."""
-    path = study.folder / "timings.json"
-    before = read_json(path) if path.is_file() else []
-    if spent["seconds"] > 1:
-        before.append(spent)
-        write_json(path, before)
-    return before
+    with progress_bar("probe", "folds") as advance:
+        run_blocks(probe_block, probe_blocks(study, datas), placing, advance)
+    with progress_bar("train", "blocks") as advance:
+        folds = {data.language: len(data.folds) for data in datas}
+        run_blocks(study_block, study.blocks(folds), placing, advance)
+    for block in study.means(folds):
+        study_block(*block)
+    models = final_models(study)
+    _report(study, datas, timings(study, time.monotonic() - began))
+    for model in models:
+        console.print(f"Model for use: {model}", soft_wrap=True)
 
 
 def _report(study: Study, chosen: list[LanguageData], timings: list[dict[str, Any]]) -> None:
@@ -254,7 +277,11 @@ def _report(study: Study, chosen: list[LanguageData], timings: list[dict[str, An
     columns, rows = terminal_table(results)
     for note in results["notes"]:
         console.print(note, style="yellow")
-    print_table("Speaker-independent results on test speakers, percent", columns, rows)
+    protocols = {study.inputs.settings.protocol}
+    title = (
+        "Speaker-independent results on test speakers" if protocols == {"speakers"} else f"Results by {protocols.pop()}"
+    )
+    print_table(f"{title}, percent", columns, rows)
     console.print(f"Report: {page}")
 
 
@@ -272,22 +299,8 @@ def report_command(run: Path, workspace: Workspace) -> None:
             expected=f"one of: {' '.join(names) or 'none yet'}",
             hint="run `make train`",
         )
-    config = read_json(folder / "config.json")
-    settings = config["settings"]
-    restored = StudySettings(
-        features=Features(**settings["features"]),
-        model=ModelSettings(**settings["model"]),
-        fit=FitSettings(**settings["fit"]),
-        search=SearchSettings(**settings["search"]),
-        candidates=settings["candidates"],
-        layer_scale=settings["layer_scale"],
-        expert_scale=settings["expert_scale"],
-    )
-    inputs = Inputs(workspace.root, tuple(config["upstreams"]), restored, config["device"])
-    chosen = _load(inputs, tuple(config["languages"]))
-    study = Study(inputs, folder, tuple(config["languages"]), tuple(config["methods"]), tuple(config["seeds"]))
-    path = folder / "timings.json"
-    _report(study, chosen, read_json(path) if path.is_file() else [])
+    study = restored(workspace, folder)
+    _report(study, study.inputs.load_all(study.languages), timings(study, 0.0))
 
 
 def _inputs(
@@ -298,6 +311,11 @@ def _inputs(
     epochs: int | None,
     search_epochs: int | None,
     candidates: int,
+    protocol: str,
+    published: Path | None,
+    missing: bool,
+    placement: str,
+    assignments: tuple[str, ...],
     device: str,
 ) -> Inputs:
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -308,23 +326,18 @@ def _inputs(
         fit=FitSettings(epochs=epochs, least_steps=1) if epochs else FitSettings(),
         search=SearchSettings(epochs=search_epochs, least_steps=1) if search_epochs else SearchSettings(),
         candidates=candidates,
+        protocol=protocol,
+        published=str(published.resolve()) if published else None,
     )
-    return Inputs(workspace.root, upstreams, settings, chosen)
-
-
-def _load(inputs: Inputs, languages: tuple[str, ...]) -> list[LanguageData]:
-    return load_languages(inputs.workspace, languages, inputs.upstreams, inputs.settings.features)
-
-
-def _workers(inputs: Inputs) -> int:
-    return 1 if inputs.device.startswith("cuda") else default_workers()
+    return Inputs(workspace.root, upstreams, changed(settings, assignments), chosen, placement, missing)
 
 
 def _print_audit(data: LanguageData) -> None:
     report = data.audit
+    said = "LEAKY" if report.leaky else "no speaker and no recording crosses a fold"
     console.print(
         f"Audit of {data.language} ({report.corpus}): {report.protocol}, {len(data.folds)} test folds, "
-        f"{report.speakers} speakers, {report.utterances} utterances; no speaker and no recording crosses a fold."
+        f"{report.speakers} speakers, {report.utterances} utterances; {said}."
     )
     for message in report.messages:
         console.print(f"  {message}", style="yellow", markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mser.config import Workspace, fingerprint, store_name
 from mser.errors import ConfigError, StoreError
-from mser.loader import Expert, frames_expert, pooled_expert, pooled_moments
+from mser.experts import Expert, frames_expert, pooled_expert, pooled_moments, scale_of
 from mser.manifest import Utterance, read_manifests
 from mser.model import ExpertShape
 from mser.nas.genotype import FRAMES_SPACE, POOLED_SPACE, SearchSpace
@@ -51,6 +52,7 @@ class LanguageData:
 
     Attributes:
         emotions: E, sorted. stores: upstream name -> corpus -> store.
+        protocol, published: of its folds, see :func:`mser.protocol.make_folds`.
     """
 
     language: str
@@ -59,6 +61,8 @@ class LanguageData:
     stores: dict[str, dict[str, Store]]
     manifests: dict[str, str]
     features: Features
+    protocol: str = "speakers"
+    published: Path | None = None
 
     @cached_property
     def labels(self) -> Tensor:
@@ -67,30 +71,61 @@ class LanguageData:
 
     @cached_property
     def folds(self) -> list[Fold]:
-        return make_folds(self.utterances)
+        return make_folds(self.utterances, self.protocol, self.published)
+
+    @cached_property
+    def tested(self) -> np.ndarray:
+        """Rows that some fold tests: the denominator of every score."""
+        return np.unique(np.concatenate([fold.test for fold in self.folds]))
 
     @cached_property
     def audit(self) -> Audit:
-        """The audit of the folds; raises ProtocolError where a test speaker is in training."""
-        report = audit("+".join(self.manifests), self.utterances, self.folds)
-        require_disjoint(report)
+        """The audit of the folds; raises ProtocolError where a test speaker is in training of speakers' folds."""
+        report = audit("+".join(self.manifests), self.utterances, self.folds, self.protocol)
+        if self.protocol == "speakers":
+            require_disjoint(report)
         return report
 
     @cached_property
+    def speakers(self) -> Tensor:
+        """(N,) int64, a number for each speaker."""
+        names = sorted({row.speaker_id for row in self.utterances})
+        return torch.tensor([names.index(row.speaker_id) for row in self.utterances])
+
+    @cached_property
     def experts(self) -> tuple[Expert, ...]:
-        """One an upstream, not yet standardised."""
+        """One an upstream, as cached."""
         if self.features.kind == "pooled":
-            return tuple(pooled_expert(stores, self.utterances) for stores in self.stores.values())
-        rate = self.features.frame_rate
-        return tuple(frames_expert(stores, self.utterances, rate) for stores in self.stores.values())
+            found = [pooled_expert(stores, self.utterances) for stores in self.stores.values()]
+        else:
+            rate = self.features.frame_rate
+            found = [frames_expert(stores, self.utterances, rate) for stores in self.stores.values()]
+        for expert in found:
+            expert.require_finite()
+        return tuple(found)
+
+    @cached_property
+    def speaker_experts(self) -> tuple[Expert, ...]:
+        """The experts with each speaker's mean taken off, and divided by the speaker's deviation."""
+        return tuple(expert.by_group(self.speakers) for expert in self.experts)
+
+    def normalised(self, normalise: str) -> tuple[Expert, ...]:
+        """The experts by a method's way to normalise: ``none`` or ``speaker``."""
+        return self.speaker_experts if normalise == "speaker" else self.experts
 
     @property
     def shapes(self) -> tuple[ExpertShape, ...]:
         return tuple(ExpertShape(expert.name, expert.layers, expert.dim) for expert in self.experts)
 
-    def means(self, upstream: str) -> np.ndarray:
+    def means(self, upstream: str, normalise: str = "none") -> np.ndarray:
         """Means over frames: (N, L, D) float32, for probes."""
-        return pooled_moments(self.stores[upstream], self.utterances)[:, :, 0].numpy()
+        means = pooled_moments(self.stores[upstream], self.utterances)[:, :, 0]
+        if normalise == "speaker":
+            for number in range(int(self.speakers.max()) + 1):
+                own = self.speakers == number
+                deviation, mean = torch.std_mean(means[own], dim=0, correction=0)
+                means[own] = (means[own] - mean) * scale_of(deviation)
+        return means.numpy()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,7 +134,9 @@ class LanguageData:
             name: {corpus: store.provenance.fingerprint for corpus, store in stores.items()}
             for name, stores in self.stores.items()
         }
-        return fingerprint([self.language, self.manifests, stores, self.features.kind, self.features.frame_rate])
+        places = [self.protocol, str(self.published)] if self.protocol != "speakers" else []
+        features = [self.features.kind, self.features.frame_rate]
+        return fingerprint([self.language, self.manifests, stores, *features, *places])
 
 
 def cached_upstreams(workspace: Workspace, corpora: Sequence[str]) -> list[str]:
@@ -109,13 +146,21 @@ def cached_upstreams(workspace: Workspace, corpora: Sequence[str]) -> list[str]:
 
 
 def load_languages(
-    workspace: Workspace, languages: Sequence[str], upstreams: Sequence[str], features: Features
+    workspace: Workspace,
+    languages: Sequence[str],
+    upstreams: Sequence[str],
+    features: Features,
+    protocol: str = "speakers",
+    published: Path | None = None,
+    missing: bool = False,
 ) -> list[LanguageData]:
     """Reads manifests and opens stores.
 
     Args:
         languages: all with a manifest if empty. upstreams: names as given to extract; all that are cached for
             every corpus if empty.
+        protocol, published: of the folds, see :func:`mser.protocol.make_folds`.
+        missing: a language may lack some of the upstreams, but not all: it is trained without them.
 
     Raises:
         ManifestError, StoreError: something is missing, damaged or does not fit; the message says what to run.
@@ -134,10 +179,15 @@ def load_languages(
     for language in languages or sorted({manifest.language for manifest in manifests}):
         own = [manifest for manifest in manifests if manifest.language == language]
         utterances = tuple(row for manifest in own for row in manifest.utterances)
-        stores = {name: {one.corpus: _open(workspace, one.corpus, name, language) for one in own} for name in names}
+        there = cached_upstreams(workspace, [one.corpus for one in own])
+        chosen = [name for name in names if name in there] if missing else []
+        # None of them: let the first one say what to run.
+        stores = {
+            name: {one.corpus: _open(workspace, one.corpus, name, language) for one in own} for name in chosen or names
+        }
         emotions = tuple(sorted({row.emotion for row in utterances}))
         fingerprints = {manifest.corpus: manifest.fingerprint for manifest in own}
-        found.append(LanguageData(language, utterances, emotions, stores, fingerprints, features))
+        found.append(LanguageData(language, utterances, emotions, stores, fingerprints, features, protocol, published))
     return found
 
 
@@ -151,6 +201,6 @@ def _open(workspace: Workspace, corpus: str, upstream: str, language: str) -> St
             field="UPSTREAMS",
             expected=f"one of the extracted ones: {' '.join(there) or 'none yet'}",
             found=upstream,
-            hint=f'run `make extract LANG={language} UPSTREAMS="{upstream}"`',
+            hint=f'run `make extract LANG={language} UPSTREAMS="{upstream}"`, or train with MISSING=1: without it',
         )
     return Store(folder)

@@ -15,12 +15,14 @@ from mser.config import read_json
 from mser.errors import RunError
 from mser.metrics import clustered_intervals, confusion, score
 from mser.store import Provenance
+from train.compare import comparisons
 from train.data import LanguageData
+from train.methods import METHODS, strategies
 from train.prior import choices
-from train.search import folds_to_search, read_search
-from train.study import METHODS, Study, result_path
+from train.search import fold_probes, folds_to_search, probes_path, read_strategy, strategy_path
+from train.study import Study, result_path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -34,13 +36,16 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
     """
     pairs = [(data, method) for data in languages for method in study.methods]
     results = {(data.language, method): _read(study, data, method) for data, method in pairs}
-    searches = {data.language: [read_search(study.inputs, data, f.name) for f in data.folds] for data in languages}
+    joined = {
+        (data.language, method): _predictions(data, method, results[data.language, method]) for data, method in pairs
+    }
+    heads = [(data, method) for data, method in pairs if METHODS[method].trained]
     return {
         "schema_version": SCHEMA_VERSION,
         "run": study.folder.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "mser_version": __version__,
-        "notes": notes(languages),
+        "notes": [*notes(languages), *_diverged(results)],
         "settings": {**study.inputs.settings.to_dict(), "seeds": list(study.seeds)},
         "upstreams": [
             {**asdict(shape), "random_weights": _provenance(languages[0], shape.name).upstream["random_weights"]}
@@ -48,17 +53,29 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
         ],
         "languages": [_language(data) for data in languages],
         "methods": [
-            {"name": name, "title": METHODS[name][0], "description": METHODS[name][1]} for name in study.methods
+            {
+                "name": name,
+                "title": METHODS[name].title,
+                "description": METHODS[name].description,
+                "transductive": METHODS[name].transductive,
+            }
+            for name in study.methods
         ],
-        "results": [_scores(data, method, results[data.language, method]) for data, method in pairs],
-        "gates": [
-            _gates(data, method, results[data.language, method]) for data, method in pairs if method != "logistic"
+        "results": [
+            _scores(data, method, results[data.language, method], joined[data.language, method])
+            for data, method in pairs
         ],
-        "searches": [_search(one) for data in languages for one in searches[data.language]],
-        "layer_choices": [
-            {"language": data.language, **choices(one["probes"], one["fold"])}
+        "comparisons": [
+            row
             for data in languages
-            for one in searches[data.language]
+            for row in comparisons(data, {method: joined[data.language, method] for method in study.methods})
+        ],
+        "gates": [_gates(data, method, results[data.language, method]) for data, method in heads],
+        "searches": [found for data in languages for fold in data.folds for found in _searches(study, data, fold.name)],
+        "layer_choices": [
+            {"language": data.language, **choices(fold_probes(study.inputs, data, fold), fold.name)}
+            for data in languages
+            for fold in data.folds
         ],
         "timings": [*_search_timings(study, languages), *timings],
     }
@@ -66,7 +83,7 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
 
 def _read(study: Study, data: LanguageData, method: str) -> list[dict[str, Any]]:
     found = []
-    for seed in study.seeds[:1] if method == "logistic" else study.seeds:
+    for seed in study.seeds_of(method):
         for fold in data.folds:
             path = result_path(study, method, data.language, fold.name, seed)
             if not path.is_file():
@@ -120,6 +137,7 @@ def _language(data: LanguageData) -> dict[str, Any]:
         "emotions": list(data.emotions),
         "utterances": len(data.utterances),
         "speakers": len({row.speaker_id for row in data.utterances}),
+        "tested": len(data.tested),
         "minutes": sum(row.seconds for row in data.utterances) / 60,
         "protocol": data.audit.protocol,
         "chance": 100 / len(data.emotions),
@@ -128,30 +146,37 @@ def _language(data: LanguageData) -> dict[str, Any]:
     }
 
 
-def _scores(data: LanguageData, method: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Scores over all test utterances joined, for each seed; each utterance is tested once a seed."""
+def _predictions(data: LanguageData, method: str, results: Sequence[dict[str, Any]]) -> np.ndarray:
+    """(seeds, N) emotion indices, -1 where no fold tests an utterance.
+
+    Raises:
+        RunError: an utterance of a test fold was not tested.
+    """
     rows = {row.utterance_id: number for number, row in enumerate(data.utterances)}
-    truth = data.labels.numpy()
     seeds = sorted({result["seed"] for result in results})
-    predictions = np.full((len(seeds), len(truth)), -1)
-    per_fold, seconds = [], 0.0
+    predictions = np.full((len(seeds), len(rows)), -1)
     for result in results:
         place = [rows[key] for key in result["utterance_ids"]]
-        predicted = np.array(result["probabilities"]).argmax(1)
-        predictions[seeds.index(result["seed"]), place] = predicted
-        per_fold.append(
-            {
-                "fold": result["fold"],
-                "seed": result["seed"],
-                **asdict(score(truth[place], predicted)),
-            }
-        )
-        seconds += result["seconds"]
-    if (predictions < 0).any():
-        raise RunError(f"{method} did not test every utterance of {data.language} once.", hint="run `make train` again")
+        predictions[seeds.index(result["seed"]), place] = np.array(result["probabilities"]).argmax(1)
+    if (predictions[:, data.tested] < 0).any():
+        raise RunError(f"{method} did not test every utterance of {data.language}.", hint="run `make train` again")
+    return predictions
+
+
+def _scores(
+    data: LanguageData, method: str, results: Sequence[dict[str, Any]], predictions: np.ndarray
+) -> dict[str, Any]:
+    """Scores over all test utterances joined, for each seed; each utterance is tested once a seed."""
+    truth, seeds = data.labels.numpy(), sorted({result["seed"] for result in results})
+    per_fold = []
+    tests = {fold.name: fold.test for fold in data.folds}
+    for result in results:
+        place = tests[result["fold"]]
+        scored = score(truth[place], predictions[seeds.index(result["seed"]), place])
+        per_fold.append({"fold": result["fold"], "seed": result["seed"], **asdict(scored)})
+    truth, predictions = truth[data.tested], predictions[:, data.tested]
     scores = [score(truth, one) for one in predictions]
-    speakers = np.array([row.speaker_id for row in data.utterances])
-    bounds = clustered_intervals(truth, predictions, speakers)
+    bounds = clustered_intervals(truth, predictions, data.speakers.numpy()[data.tested])
     summary: dict[str, Any] = {}
     for name, (low, high) in bounds.items():
         values = [getattr(one, name) for one in scores]
@@ -171,7 +196,7 @@ def _scores(data: LanguageData, method: str, results: Sequence[dict[str, Any]]) 
         ],
         "per_fold": per_fold,
         "confusion": np.sum([confusion(truth, one, data.emotions) for one in predictions], axis=0).tolist(),
-        "seconds": seconds,
+        "seconds": sum(result["seconds"] for result in results),
     }
 
 
@@ -196,23 +221,32 @@ def _gates(data: LanguageData, method: str, results: Sequence[dict[str, Any]]) -
     }
 
 
-def _search(found: dict[str, Any]) -> dict[str, Any]:
-    searched = found["searched"]
-    return {
-        "language": found["language"],
-        "fold": found["fold"],
-        "genotype": searched["genotype"],
-        "text": searched["text"],
-        "dev_uar": searched["dev_uar"],
-        "random": {
-            "dev_uar": found["random"]["dev_uar"],
-            "text": found["random"]["text"],
-            "candidates": [{"text": one["text"], "dev_uar": one["dev_uar"]} for one in found["candidates"]],
-        },
-        "fixed": {"dev_uar": found["fixed"]["dev_uar"]},
-        "curves": found["curves"],
-        "seconds": found["seconds"],
-    }
+def _searches(study: Study, data: LanguageData, fold: str) -> list[dict[str, Any]]:
+    """For each strategy with a supernet what it found for a fold, beside the controls where they were searched too."""
+    names = strategies(study.methods)
+    searched = [name for name in names if strategy_path(study.inputs, data, fold, name).is_file()]
+    found = {name: read_strategy(study.inputs, data, fold, name) for name in searched}
+    random, fixed = found.get("random"), found.get("fixed")
+    return [
+        {
+            "language": data.language,
+            "fold": fold,
+            "strategy": name,
+            "genotype": one["genotype"],
+            "text": one["text"],
+            "dev_uar": one["dev_uar"],
+            "random": {
+                "dev_uar": random["dev_uar"] if random else None,
+                "text": random["text"] if random else None,
+                "candidates": random["candidates"] if random else [],
+            },
+            "fixed": {"dev_uar": fixed["dev_uar"] if fixed else None},
+            "curves": one["curves"],
+            "seconds": {"search": one["seconds"], "random": random["seconds"] if random else None},
+        }
+        for name, one in found.items()
+        if name not in ("random", "fixed")
+    ]
 
 
 def _search_timings(study: Study, languages: Sequence[LanguageData]) -> list[dict[str, Any]]:
@@ -220,7 +254,25 @@ def _search_timings(study: Study, languages: Sequence[LanguageData]) -> list[dic
     for data in languages:
         seconds: dict[str, float] = defaultdict(float)
         for fold in folds_to_search(data):
-            for stage, spent in read_search(study.inputs, data, fold.name)["seconds"].items():
-                seconds[stage] += spent
+            probes = probes_path(study.inputs, data, fold.name, "none")
+            seconds["probes"] += read_json(probes)["seconds"] if probes.is_file() else 0.0
+            for name in strategies(study.methods):
+                if not strategy_path(study.inputs, data, fold.name, name).is_file():
+                    continue
+                seconds[f"search, {name}"] += read_strategy(study.inputs, data, fold.name, name)["seconds"]
         found += [{"stage": stage, "language": data.language, "seconds": spent} for stage, spent in seconds.items()]
+    return found
+
+
+def _diverged(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """A sentence for each method and language of which a training diverged."""
+    found = []
+    for (language, method), own in results.items():
+        lost = [one for one in own if one.get("diverged")]
+        if lost:
+            places = ", ".join(f"{one['fold']} seed {one['seed']} in epoch {one['diverged'][0]}" for one in lost[:5])
+            found.append(
+                f"{len(lost)} of {len(own)} trainings of {method} on {language} diverged and were stopped; the weights "
+                f"of the epoch before count ({places}{', ...' if len(lost) > 5 else ''})."
+            )
     return found

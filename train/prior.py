@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from mser.experts import Expert
 from mser.model import Prior
 from mser.probe import choose_layer
 from mser.protocol import Fold
@@ -15,14 +16,18 @@ from train.data import LanguageData
 from train.settings import StudySettings
 
 
-def probe_layers(data: LanguageData, fold: Fold) -> dict[str, list[float]]:
+def probe_layers(data: LanguageData, fold: Fold, normalise: str) -> dict[str, list[float]]:
     """Dev UAR of logistic regression on each layer of each upstream, percent; training speakers only."""
     labels = data.labels.numpy()
-    return {name: choose_layer(data.means(name), labels, fold).dev_uar.tolist() for name in data.stores}
+    return {name: choose_layer(data.means(name, normalise), labels, fold).dev_uar.tolist() for name in data.stores}
 
 
-def prior_of(probes: Mapping[str, list[float]], settings: StudySettings) -> Prior:
+def prior_of(
+    probes: Mapping[str, list[float]], experts: Sequence[Expert], train: np.ndarray, settings: StudySettings
+) -> Prior:
     """Logits in proportion to dev UAR, so that training begins near the layers and experts that tell emotions.
+
+    States are standardised over the frames of the training rows ``train``.
 
     A few hundred utterances cannot move a mixture far from where it starts; started uniform, it stays near the mean
     of all layers, which is worse than one good layer.
@@ -30,7 +35,8 @@ def prior_of(probes: Mapping[str, list[float]], settings: StudySettings) -> Prio
     layers = {name: torch.tensor(scores) / settings.layer_scale for name, scores in probes.items()}
     layers = {name: logits - logits.max() for name, logits in layers.items()}
     best = torch.tensor([max(scores) for scores in probes.values()]) / settings.expert_scale
-    return Prior(layers, best - best.max())
+    standard = {expert.name: expert.standard(train) for expert in experts}
+    return Prior(layers, best - best.max(), standard)
 
 
 def best_layer(probes: Mapping[str, list[float]]) -> tuple[str, int, float]:

@@ -1,11 +1,13 @@
-"""Searches a structure for each test fold of a language, and one for use, beside random search and a fixed head.
+"""Searches structures for each test fold of a language, and for use, by one or several strategies.
 
-The search is nested: the structure with which a test speaker is judged was found without that speaker.
+The search is nested: the structure with which a test speaker is judged was found without that speaker. What is found
+lies in one folder a fold, a file for each strategy, beside the probes of single layers on which all of them build.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,20 +20,23 @@ from mser.errors import RunError
 from mser.loader import Loader
 from mser.metrics import score
 from mser.model import Domain, MultiGateModel, Prior
-from mser.nas import darts
 from mser.nas.genotype import Genotype, fixed_genotype, random_genotype
-from mser.nas.supernet import Supernet
+from mser.nas.search import search
+from mser.nas.settings import SearchCurve
+from mser.nas.supernet import Ingredients
 from mser.protocol import Fold, everyone
 from train.data import LanguageData
-from train.fit import fit, predict
+from train.fit import Replica, fit, predict
 from train.prior import prior_of, probe_layers
 from train.settings import Inputs
 
 #: A search learns from one split into training and dev speakers, with this seed.
 SEARCH_SEED = 0
+#: The strategy of a search that is not told which; random search and the fixed head are its controls.
+DEFAULT_STRATEGIES = ("beta", "random", "fixed")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def loaded(inputs: Inputs, language: str) -> LanguageData:
     """A language's data, opened once in each process."""
     return inputs.load(language)
@@ -42,95 +47,121 @@ def folds_to_search(data: LanguageData) -> list[Fold]:
     return [*data.folds, everyone(data.utterances)]
 
 
-def search_path(inputs: Inputs, data: LanguageData, fold: str) -> Path:
-    return inputs.search_folder(data) / f"{fold}.json"
+def strategy_path(inputs: Inputs, data: LanguageData, fold: str, strategy: str) -> Path:
+    return inputs.search_folder(data) / fold / f"{strategy}.json"
 
 
-def search_block(inputs: Inputs, language: str, number: int) -> None:
-    """Searches one fold, unless that was done before; writes ``<fold>.json``."""
+def probes_path(inputs: Inputs, data: LanguageData, fold: str, normalise: str) -> Path:
+    name = "probes" if normalise == "none" else f"probes-{normalise}"
+    return inputs.search_folder(data) / fold / f"{name}.json"
+
+
+def search_block(inputs: Inputs, language: str, number: int, strategies: Sequence[str]) -> None:
+    """Searches one fold by these strategies, each unless that was done before."""
     data = loaded(inputs, language)
     fold = folds_to_search(data)[number]
-    path = search_path(inputs, data, fold.name)
-    if not path.is_file():
-        write_json(path, search_fold(inputs, data, fold))
-
-
-def search_fold(inputs: Inputs, data: LanguageData, fold: Fold) -> dict[str, Any]:
-    """Probes, differentiable search, random search and the fixed head on a fold's first split.
-
-    Returns:
-        ``probes`` (upstream -> dev UAR a layer), ``genotype`` and ``dev_uar`` of each of ``searched``, ``random``
-        (its best candidate) and ``fixed``, all ``candidates``, the search's ``curves``, and ``seconds``.
-    """
-    settings = inputs.settings
-    began = time.monotonic()
-    probes = probe_layers(data, fold)
-    prior = prior_of(probes, settings)
+    todo = [name for name in strategies if not strategy_path(inputs, data, fold.name, name).is_file()]
+    if not todo:
+        return
+    probes = fold_probes(inputs, data, fold)
     split = fold.splits[0]
-    experts = [expert.standardised(split.train).resident(fold.train) for expert in data.experts]
-    loader = Loader(experts, data.labels, inputs.device)
-    names = tuple(data.stores)
-    ready = time.monotonic()
+    prior = prior_of(probes, data.experts, split.train, inputs.settings)
+    loader = Loader(data.experts, data.labels, inputs.device, inputs.placement)
+    for strategy in todo:
+        found = _found(inputs, data, fold, loader, prior, strategy)
+        write_json(strategy_path(inputs, data, fold.name, strategy), found)
 
-    torch.manual_seed(SEARCH_SEED)
-    supernet = Supernet(data.shapes, len(data.emotions), prior, settings.features.space, settings.model)
-    genotype, curves = darts.search(supernet.to(inputs.device), loader, split, settings.search, SEARCH_SEED)
-    searched = time.monotonic()
 
-    rng = np.random.default_rng(SEARCH_SEED)
-    drawn = [random_genotype(names, settings.features.space, rng) for _ in range(settings.candidates)]
-    fixed = fixed_genotype(names, settings.features.space)
+def fold_probes(inputs: Inputs, data: LanguageData, fold: Fold, normalise: str = "none") -> dict[str, list[float]]:
+    """Dev UAR of every layer of every upstream on a fold's dev speakers; computed once, then read."""
+    path = probes_path(inputs, data, fold.name, normalise)
+    if not path.is_file():
+        began = time.monotonic()
+        probes = probe_layers(data, fold, normalise)
+        write_json(path, {"probes": probes, "fingerprint": data.fingerprint, "seconds": time.monotonic() - began})
+    return dict(read_json(path)["probes"])
 
-    def dev_uar(structure: Genotype) -> float:
-        return _dev_uar(inputs, data, loader, structure, prior, split.train, split.dev)
 
-    candidates: list[dict[str, Any]] = [
-        {"genotype": one.to_dict(), "text": str(one), "dev_uar": dev_uar(one)} for one in drawn
-    ]
-    tried = time.monotonic()
-    best = max(candidates, key=lambda one: one["dev_uar"])
+def _found(
+    inputs: Inputs, data: LanguageData, fold: Fold, loader: Loader, prior: Prior, strategy: str
+) -> dict[str, Any]:
+    """What one strategy finds for a fold: genotype, its dev UAR once trained as all are, curves, seconds.
+
+    Random search: the best of its candidates, which it lists.
+    """
+    settings, split = inputs.settings, fold.splits[0]
+    ingredients = Ingredients(data.shapes, len(data.emotions), prior, settings.features.space, settings.model)
+    began = time.monotonic()
+    extra: dict[str, Any] = {}
+    curves: list[SearchCurve] = []
+    if strategy == "random":
+        # Other draws for every fold: the same two structures everywhere would say little of chance.
+        rng = np.random.default_rng([SEARCH_SEED, *fold.name.encode()])
+        drawn = [random_genotype(tuple(data.stores), settings.features.space, rng) for _ in range(settings.candidates)]
+        scores = _dev_uar(inputs, data, fold, loader, prior, drawn)
+        best = int(np.argmax(scores))
+        genotype, dev_uar = drawn[best], scores[best]
+        spent = time.monotonic() - began
+        extra["candidates"] = [
+            {"genotype": one.to_dict(), "text": str(one), "dev_uar": uar}
+            for one, uar in zip(drawn, scores, strict=True)
+        ]
+    else:
+        genotype, curves = search(strategy, ingredients, loader, split, settings.search, SEARCH_SEED)
+        spent = time.monotonic() - began
+        dev_uar = _dev_uar(inputs, data, fold, loader, prior, [genotype])[0]
     return {
         "language": data.language,
         "fold": fold.name,
+        "strategy": strategy,
         "fingerprint": data.fingerprint,
-        "probes": probes,
-        "searched": {"genotype": genotype.to_dict(), "text": str(genotype), "dev_uar": dev_uar(genotype)},
-        "random": best,
-        "candidates": candidates,
-        "fixed": {"genotype": fixed.to_dict(), "text": str(fixed), "dev_uar": dev_uar(fixed)},
+        "genotype": genotype.to_dict(),
+        "text": str(genotype),
+        "dev_uar": dev_uar,
         "curves": [point.to_dict() for point in curves],
-        "seconds": {"probes": ready - began, "search": searched - ready, "random": tried - searched},
+        "seconds": spent,
+        **extra,
     }
 
 
 def _dev_uar(
-    inputs: Inputs,
-    data: LanguageData,
-    loader: Loader,
-    genotype: Genotype,
-    prior: Prior,
-    train: np.ndarray,
-    dev: np.ndarray,
-) -> float:
-    torch.manual_seed(SEARCH_SEED)
-    domain = Domain(data.language, data.emotions, genotype, prior)
-    model = MultiGateModel([domain], data.shapes, inputs.settings.model).to(inputs.device)
-    fit(model, {data.language: loader}, {data.language: train}, inputs.settings.fit, SEARCH_SEED)
-    probabilities, _ = predict(model, data.language, loader, dev)
-    return score(data.labels[dev].numpy(), probabilities.argmax(1)).uar
+    inputs: Inputs, data: LanguageData, fold: Fold, loader: Loader, prior: Prior, genotypes: Sequence[Genotype]
+) -> list[float]:
+    """UAR on dev speakers of each structure, trained on the fold's other training speakers; percent."""
+    split, language = fold.splits[0], data.language
+    replicas = []
+    for genotype in genotypes:
+        torch.manual_seed(SEARCH_SEED)
+        model = MultiGateModel([Domain(language, data.emotions, genotype, prior)], data.shapes, inputs.settings.model)
+        replicas.append(Replica(model, {language: split.train}, SEARCH_SEED))
+    fit(replicas, {language: loader}, {language: fold.train}, inputs.settings.fit, together=True)
+    truth = data.labels[split.dev].numpy()
+    return [score(truth, predict(replica.model, language, loader, split.dev)[0].argmax(1)).uar for replica in replicas]
 
 
-def read_search(inputs: Inputs, data: LanguageData, fold: str) -> dict[str, Any]:
-    """What a search of a fold found.
+def structure_of(inputs: Inputs, data: LanguageData, fold: str, strategy: str) -> Genotype:
+    """The structure by which a fold is trained; the fixed one needs no search.
+
+    Raises:
+        RunError: as :func:`read_strategy`.
+    """
+    if strategy == "fixed":
+        return fixed_genotype(tuple(data.stores), inputs.settings.features.space)
+    return Genotype.from_dict(read_strategy(inputs, data, fold, strategy)["genotype"])
+
+
+def read_strategy(inputs: Inputs, data: LanguageData, fold: str, strategy: str) -> dict[str, Any]:
+    """What a strategy found for a fold.
 
     Raises:
         RunError: it was not searched with these inputs and settings.
     """
-    path = search_path(inputs, data, fold)
+    path = strategy_path(inputs, data, fold, strategy)
     if not path.is_file():
         raise RunError(
-            f"Language {data.language} was not searched with these upstreams and settings.",
+            f"Language {data.language} was not searched by {strategy} with these upstreams and settings.",
             file=path,
-            hint=f"run `make search LANG={data.language}` with the same UPSTREAMS, FEATURES and FRAME_RATE",
+            hint=f'run `make search LANG={data.language} STRATEGIES="{strategy}"` with the same UPSTREAMS, FEATURES '
+            "and FRAME_RATE",
         )
-    return read_json(path)
+    return dict(read_json(path))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mser.config import Workspace, fingerprint
+from mser.errors import ConfigError
 from mser.model import ModelSettings
-from mser.nas.darts import SearchSettings
+from mser.nas.settings import SearchSettings
 from train.data import Features, LanguageData, load_languages
 from train.fit import FitSettings
 
@@ -22,35 +25,93 @@ class StudySettings:
             take about as long as a differentiable search.
         layer_scale, expert_scale: points of dev UAR by which a layer (an expert) must lead for e times the weight at
             the start of training; see :func:`train.prior.prior_of`.
+        protocol: of the folds. published: for ``emobox``: the folder of its fold files.
+        fold_block: test folds whose trainings run as one program, with all seeds. Part of the settings, since the last
+            bits of a result may depend on it.
     """
 
     features: Features = field(default_factory=Features)
     model: ModelSettings = field(default_factory=ModelSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     fit: FitSettings = field(default_factory=FitSettings)
-    candidates: int = 4
+    candidates: int = 2
     layer_scale: float = 2.0
     expert_scale: float = 10.0
+    protocol: str = "speakers"
+    published: str | None = None
+    fold_block: int = 5
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+def changed(settings: StudySettings, assignments: Sequence[str]) -> StudySettings:
+    """Settings with some values replaced.
+
+    Args:
+        assignments: such as ``fit.loss.mixup=0.4`` or ``model.dropout=0.5``; values as JSON, or plain words.
+
+    Raises:
+        ConfigError: an unknown name, or a value of another type.
+    """
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        settings = _replaced(settings, name.split("."), text, assignment)
+    return settings
+
+
+def _replaced(owner: Any, path: Sequence[str], text: str, assignment: str) -> Any:
+    known = [field.name for field in fields(owner)]
+    if path[0] not in known:
+        raise ConfigError("Unknown setting.", field="SET", expected=" ".join(known), found=assignment)
+    old = getattr(owner, path[0])
+    if is_dataclass(old):
+        if len(path) == 1:
+            names = " ".join(f"{path[0]}.{field.name}" for field in fields(old))
+            raise ConfigError("This is a group of settings.", field="SET", expected=names, found=assignment)
+        return replace(owner, **{path[0]: _replaced(old, path[1:], text, assignment)})
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if len(path) > 1 or type(value) is not type(old):
+        raise ConfigError(
+            "A setting has a value of another type.", field="SET", expected=f"{path[0]} like {old!r}", found=assignment
+        )
+    return replace(owner, **{path[0]: value})
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """What a worker needs to load a language's data for itself; small, and hashable."""
+    """What a worker needs to load a language's data for itself; small, and hashable.
+
+    Attributes:
+        placement: of the states in training, see :class:`mser.loader.Loader`; results do not depend on it.
+        missing: whether a language may lack some of ``upstreams``.
+    """
 
     root: Path
     upstreams: tuple[str, ...]
     settings: StudySettings
     device: str = "cpu"
+    placement: str = "auto"
+    missing: bool = False
 
     @property
     def workspace(self) -> Workspace:
         return Workspace(self.root)
 
     def load(self, language: str) -> LanguageData:
-        return load_languages(self.workspace, [language], self.upstreams, self.settings.features)[0]
+        return self.load_all([language])[0]
+
+    def load_all(self, languages: Sequence[str]) -> list[LanguageData]:
+        settings = self.settings
+        published = Path(settings.published) if settings.published else None
+        return load_languages(
+            self.workspace, languages, self.upstreams, settings.features, settings.protocol, published, self.missing
+        )
 
     def search_folder(self, data: LanguageData) -> Path:
         """Where the searches of a language lie: another folder for other inputs or settings."""

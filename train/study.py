@@ -1,4 +1,4 @@
-"""Trains and tests every method on every test fold with every seed; each result is a file of its own.
+"""Trains and tests methods on the test folds of languages; each result is a file of its own.
 
 A result holds the predictions of every test utterance, so every number of a report can be computed again.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,24 @@ import numpy as np
 import torch
 
 from mser.checkpoint import save_model
-from mser.config import write_json
-from mser.loader import Expert, Loader
-from mser.model import Domain, MultiGateModel
-from mser.nas.genotype import Genotype
-from mser.probe import fit_logistic
+from mser.config import read_json, write_json
+from mser.faithful import FaithfulModel
+from mser.loader import Loader
+from mser.model import Domain, ExpertShape, MultiGateModel
 from mser.protocol import Fold, everyone
 from train.data import LanguageData
-from train.fit import fit, predict
-from train.prior import best_layer, prior_of
-from train.search import loaded, read_search
+from train.fit import Replica, fit, predict
+from train.keeper import Fitted
+from train.methods import FAITHFUL, HEADS, MEAN, METHODS, PROBE, Method
+from train.prior import prior_of
+from train.probes import shared_layers, single_layer
+from train.search import fold_probes, loaded, structure_of
 from train.settings import Inputs
 
-#: The methods of a table in its order, each with a title and a sentence.
-METHODS: dict[str, tuple[str, str]] = {
-    "logistic": (
-        "logistic regression",
-        "Mean over frames of one layer of one upstream, both chosen on dev speakers. The bar.",
-    ),
-    "fixed": ("fixed head", "All experts, constant gate, no temporal operation, one hidden layer; nothing searched."),
-    "random": ("random search", "The best on dev speakers of structures drawn at random, at about the search's cost."),
-    "searched": ("searched", "The structure of a differentiable search with beta-decay; language-specific."),
-    "multi-domain": ("multi-domain", "All languages in one model: shared projections, each its searched structure."),
-}
-#: Methods that train one language for itself by gradient.
-STRUCTURES = ("fixed", "random", "searched")
+#: Between the seeds of the members of one ensemble.
+MEMBER_STRIDE = 10_007
+#: Of the authors' code, over the number of languages.
+FAITHFUL_RATE = 5e-4
 
 
 @dataclass(frozen=True)
@@ -53,161 +46,220 @@ class Study:
     seeds: tuple[int, ...]
 
     def blocks(self, folds: Mapping[str, int]) -> list[tuple[Any, ...]]:
-        """Arguments of :func:`study_block`: the costly ones first.
+        """Arguments of :func:`study_block`: the costly ones first, without those of :meth:`means`.
 
         Args:
             folds: number of test folds of each language.
         """
-        found: list[tuple[Any, ...]] = []
-        if "multi-domain" in self.methods:
-            found += [(self, None, number) for number in range(max(folds.values()))]
-        if set(self.methods) - {"multi-domain"}:
-            found += [(self, language, number) for language in self.languages for number in range(folds[language])]
-        return found
+        found: list[tuple[int, tuple[Any, ...]]] = []
+        for name in self.methods:
+            method = METHODS[name]
+            if method.kind == MEAN:
+                continue
+            groups = [self.languages] if method.all_languages else [(language,) for language in self.languages]
+            size = self.inputs.settings.fold_block if method.trained else 1
+            for languages in groups:
+                count = max(folds[language] for language in languages)
+                for start in range(0, count, size):
+                    numbers = tuple(range(start, min(start + size, count)))
+                    cost = method.trained * method.members * len(numbers) * len(languages)
+                    found.append((cost, (self, name, languages, numbers)))
+        return [block for _, block in sorted(found, key=lambda one: -one[0])]
+
+    def means(self, folds: Mapping[str, int]) -> list[tuple[Any, ...]]:
+        """Arguments of :func:`study_block` for methods that build on others' results."""
+        names = [name for name in self.methods if METHODS[name].kind == MEAN]
+        return [(self, name, (one,), tuple(range(folds[one]))) for name in names for one in self.languages]
+
+    def seeds_of(self, method: str) -> tuple[int, ...]:
+        """The seeds that make a difference to a method."""
+        return self.seeds if METHODS[method].seeded else self.seeds[:1]
 
 
 def result_path(study: Study, method: str, language: str, fold: str, seed: int) -> Path:
     return study.folder / method / language / f"{fold}-seed{seed}.json"
 
 
-def study_block(study: Study, language: str | None, number: int) -> None:
-    """All methods and seeds of one test fold of a language; of one fold of every language if it is None."""
-    if language is None:
-        _multi_domain_block(study, number)
-        return
-    data = loaded(study.inputs, language)
-    fold = data.folds[number]
-    todo = [
-        (method, seed)
-        for method in study.methods
-        for seed in (study.seeds[:1] if method == "logistic" else study.seeds)
-        if method != "multi-domain" and not result_path(study, method, language, fold.name, seed).is_file()
+def study_block(study: Study, name: str, languages: tuple[str, ...], numbers: tuple[int, ...]) -> None:
+    """One method on some test folds of one language, or of several in one model, with every seed.
+
+    A block that was interrupted is computed again as a whole: what trains together stays together, so that its
+    results are the same bit for bit.
+    """
+    datas = [loaded(study.inputs, language) for language in languages]
+    wanted = [
+        result_path(study, name, data.language, data.folds[number].name, seed)
+        for data in datas
+        for number in numbers
+        if number < len(data.folds)
+        for seed in study.seeds_of(name)
     ]
-    if not todo:
+    if all(path.is_file() for path in wanted):
         return
-    search = read_search(study.inputs, data, fold.name)
-    if ("logistic", study.seeds[0]) in todo:
-        _logistic(study, data, fold, search)
-    if any(method in STRUCTURES for method, _ in todo):
-        experts, loader = standardised(data, fold, study.inputs.device)
-        for method, seed in todo:
-            if method in STRUCTURES:
-                genotype = Genotype.from_dict(search[method]["genotype"])
-                domain = Domain(language, data.emotions, genotype, prior_of(search["probes"], study.inputs.settings))
-                train_and_test(study, method, [(data, fold, domain, experts, loader)], seed)
-
-
-def standardised(data: LanguageData, fold: Fold, device: str) -> tuple[list[Expert], Loader]:
-    """The experts, standardised on the fold's training speakers, and a loader that holds their states in memory."""
-    experts = [expert.standardised(fold.train) for expert in data.experts]
-    return experts, Loader([expert.resident() for expert in experts], data.labels, device)
-
-
-def _multi_domain_block(study: Study, number: int) -> None:
-    """Holds one fold of every language out at once; a language with fewer folds begins again, unused."""
-    parts = []
-    for language in study.languages:
-        data = loaded(study.inputs, language)
-        fold = data.folds[number % len(data.folds)]
-        search = read_search(study.inputs, data, fold.name)
-        genotype = Genotype.from_dict(search["searched"]["genotype"])
-        domain = Domain(language, data.emotions, genotype, prior_of(search["probes"], study.inputs.settings))
-        parts.append((data, fold, domain))
-    tested = [part for part in parts if number < len(part[0].folds)]
-    seeds = [
-        seed
-        for seed in study.seeds
-        if not all(
-            result_path(study, "multi-domain", data.language, fold.name, seed).is_file() for data, fold, _ in tested
-        )
-    ]
-    if not seeds:
+    if METHODS[name].trained:
+        _heads(study, name, datas, numbers)
         return
-    full = [(*part, *standardised(part[0], part[1], study.inputs.device)) for part in parts]
-    for seed in seeds:
-        train_and_test(study, "multi-domain", full, seed, tested=[data.language for data, _, _ in tested])
+    for number in numbers:
+        one_fold = _mean if METHODS[name].kind == MEAN else _probe
+        one_fold(study, name, datas[0], datas[0].folds[number])
 
 
-Part = tuple[LanguageData, Fold, Domain, list[Expert], Loader]
-
-
-def train_and_test(
-    study: Study, method: str, parts: Sequence[Part], seed: int, tested: Sequence[str] | None = None
-) -> None:
-    """Trains one model on the training speakers of each part, and tests each of ``tested`` (or all) once."""
+def _heads(study: Study, name: str, datas: Sequence[LanguageData], numbers: Sequence[int]) -> None:
+    """Trains a method's models, all folds and seeds of the block as one program, and tests each once."""
+    method, inputs = METHODS[name], study.inputs
+    loaders = loaders_of(inputs, datas, method)
     began = time.monotonic()
-    model, losses = trained(study, parts, seed)
-    seconds = time.monotonic() - began
-    facts = {
-        "method": method,
-        "seed": seed,
-        "folds": {part[0].language: part[1].name for part in parts},
-        "data": {part[0].language: part[0].fingerprint for part in parts},
-    }
-    for data, fold, domain, _, loader in parts:
-        if tested is not None and data.language not in tested:
-            continue
-        probabilities, gates = predict(model, data.language, loader, fold.test)
-        path = result_path(study, method, data.language, fold.name, seed)
-        save_model(path.with_suffix(".safetensors"), model, {part[0].language: part[3] for part in parts}, facts)
-        _write(
-            path,
-            data,
-            fold,
-            probabilities,
-            seconds,
-            {
-                "method": method,
-                "seed": seed,
-                "genotype": domain.genotype.to_dict(),
-                "losses": losses,
-                "gates": gates.round(6).tolist(),
-                "experts": [shape.name for shape in data.shapes],
-                "layers": model.layer_weights(data.language),
-            },
-        )
+    keys = [(number, seed, member) for number in numbers for seed in study.seeds for member in range(method.members)]
+    folds = {number: [data.folds[number % len(data.folds)] for data in datas] for number in numbers}
+    domains = {number: domains_of(study.inputs, method, datas, folds[number]) for number in numbers}
+    replicas = [
+        replica_of(inputs, method, datas, folds[number], domains[number], seed + MEMBER_STRIDE * member)
+        for number, seed, member in keys
+    ]
+    fitted = fit_all(inputs, method, datas, loaders, replicas)
+    seconds = (time.monotonic() - began) / len(replicas)
+    trained = dict(zip(keys, zip(replicas, fitted, strict=True), strict=True))
+    for number in numbers:
+        for seed in study.seeds:
+            members = [trained[number, seed, member] for member in range(method.members)]
+            for data, fold, domain in zip(datas, folds[number], domains[number], strict=True):
+                if number < len(data.folds):
+                    loader = loaders[data.language]
+                    _test(study, name, data, fold, domain, loader, members, seed, seconds * len(members))
 
 
-def trained(study: Study, parts: Sequence[Part], seed: int) -> tuple[MultiGateModel, list[float]]:
-    """One model of all parts' languages, trained on their folds' training speakers, and the loss of each epoch."""
-    settings, device = study.inputs.settings, study.inputs.device
-    torch.manual_seed(seed)
-    model = MultiGateModel([part[2] for part in parts], parts[0][0].shapes, settings.model).to(device)
-    loaders = {part[0].language: part[4] for part in parts}
-    rows = {part[0].language: part[1].train for part in parts}
-    return model, fit(model, loaders, rows, settings.fit, seed, shared_labels(parts, device))
-
-
-def shared_labels(parts: Sequence[Part], device: str) -> dict[str, torch.Tensor]:
-    """For each language (E_g,) the index of each of its emotions among those of all languages."""
-    every = sorted({emotion for part in parts for emotion in part[0].emotions})
+def loaders_of(inputs: Inputs, datas: Sequence[LanguageData], method: Method) -> dict[str, Loader]:
+    """A loader for each language, over its experts as the method normalises them."""
     return {
-        part[0].language: torch.tensor([every.index(emotion) for emotion in part[0].emotions], device=device)
-        for part in parts
+        data.language: Loader(data.normalised(method.normalise), data.labels, inputs.device, inputs.placement)
+        for data in datas
     }
 
 
-def _logistic(study: Study, data: LanguageData, fold: Fold, search: dict[str, Any]) -> None:
-    began = time.monotonic()
-    upstream, layer, dev_uar = best_layer(search["probes"])
-    features, labels = data.means(upstream)[:, layer], data.labels.numpy()
-    classifier = fit_logistic(features[fold.train], labels[fold.train])
-    probabilities = np.zeros((len(fold.test), len(data.emotions)))
-    probabilities[:, classifier.classes_] = classifier.predict_proba(features[fold.test])
-    path = result_path(study, "logistic", data.language, fold.name, study.seeds[0])
-    chosen = {"upstream": upstream, "layer": layer, "dev_uar": dev_uar}
+def domains_of(inputs: Inputs, method: Method, datas: Sequence[LanguageData], folds: Sequence[Fold]) -> list[Domain]:
+    """For each language where its network starts: structure and mixtures, found on the fold's training speakers."""
+    found = []
+    for data, fold in zip(datas, folds, strict=True):
+        genotype = structure_of(inputs, data, fold.name, method.structure)
+        probes = fold_probes(inputs, data, fold, method.normalise)
+        prior = prior_of(probes, data.normalised(method.normalise), fold.train, inputs.settings)
+        names = tuple(shape.name for shape in data.shapes)
+        found.append(Domain(data.language, data.emotions, method.genotype(genotype), prior, names))
+    return found
+
+
+def replica_of(
+    inputs: Inputs,
+    method: Method,
+    datas: Sequence[LanguageData],
+    folds: Sequence[Fold],
+    domains: Sequence[Domain],
+    seed: int,
+) -> Replica:
+    """A model with its training rows; with early stopping the fold's first dev speakers are no training rows."""
+    torch.manual_seed(seed)
+    kind = FaithfulModel if method.kind == FAITHFUL else MultiGateModel
+    model = kind(domains, every_shape(datas), method.model_settings(inputs.settings.model))
+    named = {data.language: fold for data, fold in zip(datas, folds, strict=True)}
+    if not method.fit_settings(inputs.settings.fit).patience:
+        return Replica(model, {language: fold.train for language, fold in named.items()}, seed)
+    splits = {language: fold.splits[0] for language, fold in named.items()}
+    rows = {language: split.train for language, split in splits.items()}
+    return Replica(model, rows, seed, {language: split.dev for language, split in splits.items()})
+
+
+def every_shape(datas: Sequence[LanguageData]) -> list[ExpertShape]:
+    """The experts of all languages; a language may lack some."""
+    return list({shape.name: shape for data in datas for shape in data.shapes}.values())
+
+
+def fit_all(
+    inputs: Inputs,
+    method: Method,
+    datas: Sequence[LanguageData],
+    loaders: Mapping[str, Loader],
+    replicas: Sequence[Replica],
+) -> list[Fitted]:
+    """Trains the replicas; the order of their batches is over all rows of their languages."""
+    population = {data.language: np.arange(len(data.utterances)) for data in datas}
+    settings = method.fit_settings(inputs.settings.fit)
+    if method.kind == FAITHFUL:
+        settings = replace(settings, rate=FAITHFUL_RATE / len(datas))
+    return fit(replicas, loaders, population, settings, shared_labels(datas), together=True)
+
+
+def shared_labels(datas: Sequence[LanguageData]) -> dict[str, torch.Tensor]:
+    """For each language (E_g,) the index of each of its emotions among those of all languages."""
+    every = sorted({emotion for data in datas for emotion in data.emotions})
+    return {data.language: torch.tensor([every.index(emotion) for emotion in data.emotions]) for data in datas}
+
+
+def _test(
+    study: Study,
+    name: str,
+    data: LanguageData,
+    fold: Fold,
+    domain: Domain,
+    loader: Loader,
+    members: Sequence[tuple[Replica, Fitted]],
+    seed: int,
+    seconds: float,
+) -> None:
+    """Asks the members for the test fold, once, and writes what they say on average."""
+    said = [predict(replica.model, data.language, loader, fold.test) for replica, _ in members]
+    probabilities, gates = (np.mean([one[part] for one in said], axis=0) for part in (0, 1))
+    path = result_path(study, name, data.language, fold.name, seed)
+    first, fitted = members[0]
+    if seed == study.seeds[0]:
+        facts = {"method": name, "seed": seed, "fold": fold.name, "data": data.fingerprint}
+        save_model(path.with_suffix(".safetensors"), first.model, facts)
     _write(
         path,
         data,
         fold,
         probabilities,
-        time.monotonic() - began,
+        seconds,
         {
-            "method": "logistic",
-            "seed": study.seeds[0],
-            "chosen": chosen,
+            "method": name,
+            "seed": seed,
+            "genotype": domain.genotype.to_dict(),
+            "losses": fitted.losses,
+            "best_epoch": fitted.best,
+            "diverged": [one.diverged for _, one in members if one.diverged is not None],
+            "gates": gates.round(6).tolist(),
+            "experts": [shape.name for shape in first.model.experts],
+            "layers": first.model.layer_weights(data.language),
         },
     )
+
+
+def _probe(study: Study, name: str, data: LanguageData, fold: Fold) -> None:
+    """One test fold by a method that fits logistic regression."""
+    began = time.monotonic()
+    method = METHODS[name]
+    probes = fold_probes(study.inputs, data, fold, method.normalise)
+    if method.kind == PROBE:
+        probabilities, chosen = single_layer(method, data, fold, probes)
+    else:
+        others = [loaded(study.inputs, language) for language in study.languages if language != data.language]
+        probabilities, chosen = shared_layers(method, data, others, fold, probes)
+    seed = study.seeds[0]
+    path = result_path(study, name, data.language, fold.name, seed)
+    facts = {"method": name, "seed": seed, "chosen": chosen}
+    _write(path, data, fold, probabilities, time.monotonic() - began, facts)
+
+
+def _mean(study: Study, name: str, data: LanguageData, fold: Fold) -> None:
+    """The mean of other methods' probabilities, seed by seed; a method without seeds gives all the same."""
+    for seed in study.seeds:
+        parts = []
+        for part in METHODS[name].of:
+            own = seed if METHODS[part].seeded else study.seeds[0]
+            parts.append(read_json(result_path(study, part, data.language, fold.name, own)))
+        probabilities = np.mean([part["probabilities"] for part in parts], axis=0)
+        path = result_path(study, name, data.language, fold.name, seed)
+        facts = {"method": name, "seed": seed, "of": METHODS[name].of}
+        _write(path, data, fold, probabilities, sum(part["seconds"] for part in parts), facts)
 
 
 def _write(
@@ -229,24 +281,40 @@ def _write(
     )
 
 
-def final_model(study: Study) -> Path:
-    """Trains the model that is to be used: every language, every speaker, the first seed; there is no test for it."""
-    path = study.folder / "model.safetensors"
-    if path.is_file():
-        return path
-    settings, parts = study.inputs.settings, []
-    for language in study.languages:
-        data = loaded(study.inputs, language)
-        fold = everyone(data.utterances)
-        search = read_search(study.inputs, data, fold.name)
-        genotype = Genotype.from_dict(search["searched"]["genotype"])
-        domain = Domain(language, data.emotions, genotype, prior_of(search["probes"], settings))
-        parts.append((data, fold, domain, *standardised(data, fold, study.inputs.device)))
-    model, _ = trained(study, parts, study.seeds[0])
-    facts = {
-        "method": "multi-domain",
-        "seed": study.seeds[0],
-        "data": {part[0].language: part[0].fingerprint for part in parts},
-    }
-    save_model(path, model, {part[0].language: part[3] for part in parts}, facts)
-    return path
+def final_method(study: Study) -> str | None:
+    """The method of the models for use: one of our heads, which needs no other utterances of a speaker.
+
+    Of several one that holds all languages in one model, and of these the last.
+    """
+    chosen = [name for name in study.methods if METHODS[name].kind == HEADS and not METHODS[name].transductive]
+    return max(chosen, key=lambda name: (METHODS[name].all_languages, chosen.index(name)), default=None)
+
+
+def final_models(study: Study) -> list[Path]:
+    """Trains the models that are to be used: every speaker, the first seed; there is no test for them.
+
+    One of all languages where the method has it so, else one for each.
+    """
+    name = final_method(study)
+    if name is None:
+        return []
+    method = METHODS[name]
+    groups = [study.languages] if method.all_languages else [(language,) for language in study.languages]
+    paths = []
+    for languages in groups:
+        path = study.folder / ("model.safetensors" if method.all_languages else f"model-{languages[0]}.safetensors")
+        paths.append(path)
+        if not path.is_file():
+            _final_model(study, name, languages, path)
+    return paths
+
+
+def _final_model(study: Study, name: str, languages: Sequence[str], path: Path) -> None:
+    method, inputs = METHODS[name], study.inputs
+    datas = [loaded(inputs, language) for language in languages]
+    folds = [everyone(data.utterances) for data in datas]
+    domains = domains_of(inputs, method, datas, folds)
+    replica = replica_of(inputs, method, datas, folds, domains, study.seeds[0])
+    fit_all(inputs, method, datas, loaders_of(inputs, datas, method), [replica])
+    facts = {"method": name, "seed": study.seeds[0], "data": {data.language: data.fingerprint for data in datas}}
+    save_model(path, replica.model, facts)

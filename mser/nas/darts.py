@@ -1,119 +1,96 @@
-"""Differentiable search, first order, with beta-decay against collapse."""
+"""DARTS: softmax-weighted candidates, by first-order or second-order gradients, and with beta-decay."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
-import torch.nn.functional as functional
+from torch import Tensor
 
-from mser.errors import RunError
-from mser.loader import Loader
-from mser.losses import balanced_weights
-from mser.nas.genotype import Genotype
+from mser.nas.bilevel import Bilevel, Relaxation, Turn
+from mser.nas.settings import SearchSettings
 from mser.nas.supernet import Supernet
-from mser.protocol import Split
+
+#: The finite difference moves the weights by this length (Liu et al. 2019, footnote 2).
+DIFFERENCE = 0.01
 
 
-@dataclass(frozen=True)
-class SearchSettings:
-    """Settings of a differentiable search.
+class BetaDecay(Relaxation):
+    """Softmax, with a loss against few large alphas, that rises linearly over the epochs.
 
-    Attributes:
-        epochs: over the weight speakers; more where that makes fewer than ``least_steps`` steps.
-        batch_size: utterances, of weight and of alpha batches.
-        rate, decay: AdamW on the weights. alpha_rate, alpha_decay: Adam on the alphas.
-        beta_decay: largest factor of the beta-decay loss; it rises linearly from 0 over the epochs. 0: plain DARTS.
+    (Ye et al. 2022, beta-DARTS, arXiv 2203.01665.)
     """
 
-    epochs: int = 30
-    least_steps: int = 300
-    batch_size: int = 32
-    rate: float = 2e-3
-    decay: float = 1e-2
-    alpha_rate: float = 1e-2
-    alpha_decay: float = 1e-3
-    beta_decay: float = 1.0
+    def __init__(self, settings: SearchSettings) -> None:
+        super().__init__(settings)
+        self.factor = settings.beta_decay
+
+    def penalty(self, supernet: Supernet, progress: float) -> Tensor | None:
+        return self.factor * progress * beta_decay(supernet.alphas())
 
 
-@dataclass(frozen=True)
-class SearchCurve:
-    """One epoch of a search: mean losses on weight and alpha speakers, and the signs of collapse."""
-
-    epoch: int
-    weight_loss: float
-    alpha_loss: float
-    entropy: float
-    parameter_free: float
-
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)
+def beta_decay(alphas: Iterable[Tensor]) -> Tensor:
+    """The mean of logsumexp(alpha) over all choices, () (Ye et al. 2022, arXiv 2203.01665, equation 11)."""
+    return torch.stack([alpha.logsumexp(0) for alpha in alphas]).mean()
 
 
-def search(
-    supernet: Supernet,
-    loader: Loader,
-    split: Split,
-    settings: SearchSettings,
-    seed: int,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Genotype, list[SearchCurve]]:
-    """Learns weights on ``split.train`` and alphas on ``split.dev``: disjoint speakers.
-
-    Each step takes the alphas' gradient at the current weights (first order: Liu et al. 2019, section 2.3, xi = 0),
-    then the weights' gradient.
-
-    Raises:
-        RunError: a loss is not finite any more.
-    """
-    device = loader.device
-    balance = balanced_weights(loader.labels[split.train], int(loader.labels.max()) + 1).to(device)
-    weights = torch.optim.AdamW(supernet.weights(), lr=settings.rate, weight_decay=settings.decay, fused=True)
-    alphas = torch.optim.Adam(
-        supernet.alphas(), lr=settings.alpha_rate, betas=(0.5, 0.999), weight_decay=settings.alpha_decay, fused=True
+def second_order(bilevel: Bilevel, turn: Turn) -> tuple[Tensor, Sequence[Tensor]]:
+    """The alphas' gradient through one step of the weights; see :func:`hypergradient`."""
+    return hypergradient(
+        lambda: bilevel.loss(turn.train, 2 * turn.number, turn.progress),
+        lambda: bilevel.loss(turn.dev, 2 * turn.number + 1, turn.progress),
+        bilevel.supernet.weights(),
+        bilevel.supernet.alphas(),
+        bilevel.settings.inner_rate,
     )
-    rng = np.random.default_rng([seed, 1])
-    steps = math.ceil(len(split.train) / settings.batch_size)
-    epochs = max(settings.epochs, math.ceil(settings.least_steps / steps))
-    curves = []
-    supernet.train()
-    for epoch in range(epochs):
-        factor = settings.beta_decay * epoch / max(1, epochs - 1)
-        losses = []
-        for rows in loader.order(split.train, steps, seed, epoch):
-            dev = rng.choice(split.dev, size=min(len(split.dev), settings.batch_size), replace=False)
-            alpha_loss = _step(supernet, loader, dev, balance, alphas, factor)
-            losses.append((_step(supernet, loader, rows, balance, weights, 0.0), alpha_loss))
-        means = torch.tensor(losses).mean(0).tolist()
-        if not all(math.isfinite(mean) for mean in means):
-            raise RunError(
-                "The search diverged.",
-                field=f"losses of epoch {epoch}",
-                expected="finite numbers",
-                found=means,
-                hint="check the store with `make verify`, or lower the rate",
-            )
-        curves.append(SearchCurve(epoch, means[0], means[1], **supernet.diagnostics()))
-        advance(epoch + 1, epochs)
-    return supernet.genotype(), curves
 
 
-def _step(
-    supernet: Supernet,
-    loader: Loader,
-    rows: np.ndarray,
-    balance: torch.Tensor,
-    optimizer: torch.optim.Optimizer,
-    factor: float,
-) -> float:
-    batch = loader.gather(rows)
-    summed = functional.cross_entropy(supernet(batch).logits, batch.labels, weight=balance, reduction="sum")
-    # Dev speakers may have emotions that training speakers lack; a batch of these alone says nothing.
-    loss = summed / balance[batch.labels].sum().clamp(min=1e-6)
-    supernet.zero_grad(set_to_none=True)
-    (loss + factor * supernet.beta_decay() if factor else loss).backward()
-    optimizer.step()
-    return float(loss.detach())
+def hypergradient(
+    train_loss: Callable[[], Tensor],
+    dev_loss: Callable[[], Tensor],
+    weights: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    rate: float,
+) -> tuple[Tensor, list[Tensor]]:
+    """d L_dev(w - xi dL_train/dw (w, a), a) / da, the mixed second derivative by a finite difference.
+
+    With w' the moved weights and v = dL_dev/dw' there, it is
+
+        dL_dev/da (w', a) - xi (dL_train/da (w + eps v, a) - dL_train/da (w - eps v, a)) / (2 eps)
+
+    with eps = 0.01 / ||v|| (Liu et al. 2019, arXiv 1806.09055, equations 7 and 8).
+
+    Args:
+        train_loss, dev_loss: () at the present values of ``weights`` and ``alphas``; each must be the same function at
+            every call: one batch, one noise.
+        weights: moved in place meanwhile, and put back to the bit. rate: xi.
+
+    Returns:
+        The dev loss at w', and the gradient for each alpha.
+    """
+    start = [weight.detach().clone() for weight in weights]
+
+    def move(directions: Sequence[Tensor], length: Tensor | float) -> None:
+        with torch.no_grad():
+            for weight, origin, direction in zip(weights, start, directions, strict=True):
+                weight.copy_(origin + length * direction)
+
+    try:
+        inner = torch.autograd.grad(train_loss(), weights, materialize_grads=True)
+        move(inner, -rate)
+        loss = dev_loss()
+        found = torch.autograd.grad(loss, [*alphas, *weights], materialize_grads=True)
+        direct, outer = found[: len(alphas)], found[len(alphas) :]
+        length = torch.stack([gradient.norm() for gradient in outer]).norm()
+        # Where the dev loss is flat there is nothing to follow, and the difference below is 0.
+        step = DIFFERENCE / length.clamp(min=torch.finfo(length.dtype).tiny ** 0.5)
+        move(outer, step)
+        above = torch.autograd.grad(train_loss(), alphas, materialize_grads=True)
+        move(outer, -step)
+        below = torch.autograd.grad(train_loss(), alphas, materialize_grads=True)
+    finally:
+        with torch.no_grad():
+            for weight, origin in zip(weights, start, strict=True):
+                weight.copy_(origin)
+    mixed = [(high - low) / (2 * step) for high, low in zip(above, below, strict=True)]
+    return loss, [gradient - rate * second for gradient, second in zip(direct, mixed, strict=True)]

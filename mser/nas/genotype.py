@@ -1,29 +1,82 @@
-"""The genotype: the structure of one language's network, and the only hand-over from search to training."""
+"""The search space, and the genotype: the structure of one language's network, the only hand-over to training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from mser.errors import GenotypeError
+from mser.errors import ConfigError, GenotypeError
+from mser.gating import GATES
 from mser.heads import ACTIVATIONS, POOLINGS
 from mser.nas.operations import OPERATIONS
 
 SCHEMA_VERSION = 1
-GATES = ("constant", "conditioned")
-#: (depth, width) of the heads that can be chosen.
-HEADS = ((0, 0), (1, 128), (2, 128))
+#: The gates that weigh experts: only these can be mixed, and can lose an expert.
+SEARCHED_GATES = ("constant", "conditioned")
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a search may choose from; gates and heads are always all of ``GATES`` and ``HEADS``."""
+    """What a search may choose from.
+
+    Depth, width and activation of the head are choices of their own, not one choice of a list of heads: three short
+    lists make 19 heads, which a supernet holds in one network of the largest size (:mod:`mser.nas.mixed`).
+
+    Attributes:
+        operations: for each expert on its own; ``zero`` leaves an expert out. poolings: of every expert.
+        gates: over the experts. depths: hidden layers of the head. widths, activations: of the hidden layers.
+
+    Raises:
+        ConfigError: a choice that no network knows, given twice, or no choice at all.
+    """
 
     operations: tuple[str, ...]
     poolings: tuple[str, ...]
+    gates: tuple[str, ...] = SEARCHED_GATES
+    depths: tuple[int, ...] = (0, 1, 2)
+    widths: tuple[int, ...] = (64, 128, 256)
+    activations: tuple[str, ...] = tuple(ACTIVATIONS)
+
+    def __post_init__(self) -> None:
+        known = {"operations": OPERATIONS, "poolings": tuple(POOLINGS), "gates": SEARCHED_GATES}
+        known["activations"] = tuple(ACTIVATIONS)
+        least = {"depths": 0, "widths": 1}
+        for field, choices in asdict(self).items():
+            wrong = [one for one in choices if (one < least[field] if field in least else one not in known[field])]
+            if wrong or not choices or len(set(choices)) < len(choices) or choices == ("zero",):
+                raise ConfigError(
+                    "The search space has choices that no network can have.",
+                    field=field,
+                    expected=known.get(field, f"different whole numbers from {least.get(field)}"),
+                    found=choices,
+                )
+
+    def edges(self, experts: int) -> dict[str, tuple[str, ...]]:
+        """Every choice that is made for a language with K ``experts``, and its candidates."""
+        return {
+            **{operation_edge(number): self.operations for number in range(experts)},
+            "pooling": self.poolings,
+            "gate": self.gates,
+            "depth": tuple(map(str, self.depths)),
+            "width": tuple(map(str, self.widths)),
+            "activation": self.activations,
+        }
+
+    def genotype(self, experts: Sequence[str], chosen: Mapping[str, str]) -> Genotype:
+        """The structure with one candidate chosen for each of the :meth:`edges`."""
+        operations = {name: chosen[operation_edge(number)] for number, name in enumerate(experts)}
+        depth = int(chosen["depth"])
+        # A head without hidden layers has neither width nor activation: equal structures must be equal by value.
+        width, activation = (int(chosen["width"]), chosen["activation"]) if depth else (0, "relu")
+        return Genotype(operations, chosen["pooling"], chosen["gate"], depth, width, activation)
+
+
+def operation_edge(number: int) -> str:
+    """The name of the choice of an expert's operation."""
+    return f"operation_{number}"
 
 
 #: On frames every choice is open; pooled statistics are one frame, so what works across frames falls away.
@@ -40,6 +93,9 @@ class Genotype:
         pooling: over time, of every expert.
         gate: over the experts.
         depth, width, activation: of the head; width 0 with depth 0.
+
+    Raises:
+        GenotypeError: a value of another search space, or no expert that is not left out.
     """
 
     operations: Mapping[str, str]
@@ -50,6 +106,10 @@ class Genotype:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.operations, Mapping) or not self.operations:
+            raise GenotypeError(
+                "The genotype has no expert.", field="operations", expected="one or more", found=self.operations
+            )
         choices: list[tuple[str, tuple[str, ...], str]] = [
             ("operations", OPERATIONS, name) for name in self.operations.values()
         ]
@@ -60,13 +120,12 @@ class Genotype:
                 raise GenotypeError(
                     "The genotype is of another search space.", field=field, expected=known, found=found
                 )
-        if not self.operations:
-            raise GenotypeError("The genotype has no expert.", field="operations", expected="one or more")
         if all(name == "zero" for name in self.operations.values()):
             raise GenotypeError(
                 "The genotype leaves every expert out.", field="operations", found=dict(self.operations)
             )
-        if self.depth < 0 or (self.depth > 0 and self.width < 1):
+        whole = all(isinstance(size, int) and not isinstance(size, bool) for size in (self.depth, self.width))
+        if not whole or self.depth < 0 or (self.depth > 0 and self.width < 1):
             raise GenotypeError(
                 "The genotype's head has no size.", field="depth, width", found=(self.depth, self.width)
             )
@@ -97,7 +156,8 @@ class Genotype:
         return cls(**{name: content[name] for name in fields})
 
     def __hash__(self) -> int:
-        return hash((tuple(sorted(self.operations.items())), self.pooling, self.gate, self.depth, self.width))
+        head = (self.depth, self.width, self.activation)
+        return hash((tuple(sorted(self.operations.items())), self.pooling, self.gate, *head))
 
     def __str__(self) -> str:
         operations = ", ".join(f"{expert}: {name}" for expert, name in self.operations.items())
@@ -112,10 +172,9 @@ def fixed_genotype(experts: tuple[str, ...], space: SearchSpace) -> Genotype:
 
 
 def random_genotype(experts: tuple[str, ...], space: SearchSpace, rng: np.random.Generator) -> Genotype:
-    """A genotype drawn uniformly from the search space (draws that leave every expert out are repeated)."""
+    """A genotype with each choice drawn uniformly (draws that leave every expert out are repeated)."""
+    edges = space.edges(len(experts))
     while True:
-        operations = {expert: str(rng.choice(space.operations)) for expert in experts}
-        if any(name != "zero" for name in operations.values()):
-            break
-    depth, width = HEADS[rng.integers(len(HEADS))]
-    return Genotype(operations, str(rng.choice(space.poolings)), str(rng.choice(GATES)), depth, width)
+        chosen = {edge: str(rng.choice(candidates)) for edge, candidates in edges.items()}
+        if any(chosen[operation_edge(number)] != "zero" for number in range(len(experts))):
+            return space.genotype(experts, chosen)

@@ -1,22 +1,24 @@
-"""The supernet: every choice of the search space at once, mixed by softmax(alpha).
+"""The supernet: every choice of the search space at once, each candidate with a weight.
 
-After DARTS (Liu et al. 2019, arXiv 1806.09055).
+After DARTS (Liu et al. 2019, arXiv 1806.09055): one vector of logits, alpha, for each choice. How alphas become weights
+is the strategy's: a softmax, or a sample.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mser.augment import FrameMask
 from mser.gating import LayerMix, make_gate
-from mser.heads import POOLINGS, Head
 from mser.loader import Batch
-from mser.model import ExpertShape, ModelSettings, Output, Prior, normalised
-from mser.nas.genotype import GATES, HEADS, Genotype, SearchSpace
-from mser.nas.operations import PARAMETER_FREE, make_operation
+from mser.model import ExpertShape, ModelSettings, Output, Prior
+from mser.nas.genotype import Genotype, SearchSpace, operation_edge
+from mser.nas.mixed import MixedBranch, MixedHead, Weights, weighted
+from mser.noise import Dropout, Noise, number_places
 
 #: Alphas start this close to zero, so that no choice begins ahead.
 ALPHA_START = 1e-3
@@ -24,121 +26,150 @@ ALPHA_START = 1e-3
 SMALLEST_KEPT = 1e-6
 
 
-class MixedBranch(nn.Module):
-    """All operations but ``zero``, then all poolings, of one expert: (B, T, H) -> (B, H)."""
+@dataclass(frozen=True)
+class Ingredients:
+    """What a search is made of, beside the data.
 
-    def __init__(self, space: SearchSpace, settings: ModelSettings) -> None:
-        super().__init__()
-        self.operations = nn.ModuleList(make_operation(name, settings.hidden) for name in kept_operations(space))
-        poolings = [POOLINGS[name](settings.hidden) for name in space.poolings]
-        self.poolings = nn.ModuleList(poolings)
-        self.embeds = nn.ModuleList(nn.Linear(pooling.size, settings.hidden) for pooling in poolings)
+    Attributes:
+        experts: K. emotions: E. prior: where layer mixes and gates start, and how states are standardised.
+    """
 
-    def forward(self, x: Tensor, lengths: Tensor, operation: Tensor, pooling: Tensor) -> Tensor:
-        """``operation`` and ``pooling``: a weight each, that sum to 1."""
-        mixed = sum(weight * run(x, lengths) for weight, run in zip(operation, self.operations, strict=True))
-        ways = zip(pooling, self.poolings, self.embeds, strict=True)
-        return normalised(sum(weight * embed(pool(mixed, lengths)) for weight, pool, embed in ways))
+    experts: Sequence[ExpertShape]
+    emotions: int
+    prior: Prior
+    space: SearchSpace
+    model: ModelSettings
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the experts."""
+        return tuple(expert.name for expert in self.experts)
 
 
-def kept_operations(space: SearchSpace) -> list[str]:
-    """The operations that keep an expert: all but ``zero``."""
-    return [name for name in space.operations if name != "zero"]
+@dataclass(frozen=True)
+class Mixture:
+    """How much each candidate counts in one step.
+
+    Attributes:
+        weights: edge -> candidate -> weight, without ``zero``; candidates that are absent are not computed. An expert
+            whose edge has none is left out.
+        kept: how far each expert is kept, K times () from 0 to 1: ``zero`` takes an expert's gate away and leaves its
+            embedding alone, as a network does that leaves the expert out and shares its gate among the others.
+    """
+
+    weights: Mapping[str, Weights]
+    kept: tuple[Tensor, ...]
+
+
+def without_zero(names: Sequence[str], values: Tensor) -> Tensor:
+    """The values (candidates,) of all candidates but ``zero``, by slices: an index would be copied to the device."""
+    if "zero" not in names:
+        return values
+    zero = list(names).index("zero")
+    return torch.cat([values[:zero], values[zero + 1 :]])
 
 
 class Supernet(nn.Module):
     """One language's supernet over all experts.
 
-    Args:
-        emotions: E. prior: where layer mixes and gates start.
+    Attributes:
+        edges: every choice and its candidates. alpha: edge -> (candidates,) logits.
     """
 
-    def __init__(
-        self, experts: Sequence[ExpertShape], emotions: int, prior: Prior, space: SearchSpace, settings: ModelSettings
-    ) -> None:
+    def __init__(self, ingredients: Ingredients) -> None:
         super().__init__()
-        self.space = space
-        self.names = tuple(expert.name for expert in experts)
-        self.dropout = nn.Dropout(settings.dropout)
-        self.mixes = nn.ModuleList(LayerMix(prior.layers[name]) for name in self.names)
+        experts, space, settings = ingredients.experts, ingredients.space, ingredients.model
+        prior = ingredients.prior
+        self.space, self.names, self.hidden = space, ingredients.names, settings.hidden
+        self.edges = space.edges(len(experts))
+        self.mixes = nn.ModuleList(LayerMix(prior.layers[name], *prior.standard[name]) for name in self.names)
+        self.input_dropouts = nn.ModuleList(Dropout(settings.dropout) for _ in experts)
+        self.masks = nn.ModuleList(FrameMask(settings.frame_mask, settings.feature_mask) for _ in experts)
         self.projections = nn.ModuleList(nn.Linear(expert.dim, settings.hidden) for expert in experts)
         self.branches = nn.ModuleList(MixedBranch(space, settings) for _ in experts)
-        self.gates = nn.ModuleList(make_gate(kind, prior.experts, settings.hidden) for kind in GATES)
-        self.heads = nn.ModuleList(
-            Head(settings.hidden, emotions, depth, width, "relu", settings.dropout) for depth, width in HEADS
+        self.gates = nn.ModuleDict(
+            {kind: make_gate(kind, prior.experts, settings.hidden, settings.temperature) for kind in space.gates}
         )
-        self.operation_alpha = nn.Parameter(ALPHA_START * torch.randn(len(experts), len(space.operations)))
-        self.pooling_alpha = nn.Parameter(ALPHA_START * torch.randn(len(space.poolings)))
-        self.gate_alpha = nn.Parameter(ALPHA_START * torch.randn(len(GATES)))
-        self.head_alpha = nn.Parameter(ALPHA_START * torch.randn(len(HEADS)))
+        self.dropout = Dropout(settings.dropout)
+        self.head = MixedHead(ingredients.emotions, space, settings)
+        self.alpha = nn.ParameterDict(
+            {edge: ALPHA_START * torch.randn(len(candidates)) for edge, candidates in self.edges.items()}
+        )
+        number_places(self)
 
-    def alphas(self) -> list[nn.Parameter]:
+    def alphas(self) -> list[Tensor]:
         """The structure's parameters; all others are weights."""
-        return [self.operation_alpha, self.pooling_alpha, self.gate_alpha, self.head_alpha]
+        return [self.alpha[edge] for edge in self.edges]
 
-    def weights(self) -> list[nn.Parameter]:
-        structure = {id(alpha) for alpha in self.alphas()}
-        return [value for value in self.parameters() if id(value) not in structure]
+    def logits(self) -> dict[str, Tensor]:
+        """Edge -> alpha (candidates,)."""
+        return dict(zip(self.edges, self.alphas(), strict=True))
 
-    def forward(self, batch: Batch) -> Output:
-        kept, operation = self._operation_weights()
-        pooling = self.pooling_alpha.softmax(0)
-        embedded = []
-        for number, branch in enumerate(self.branches):
-            frames = self.projections[number](self.dropout(self.mixes[number](batch.states[number])))
-            embedded.append(branch(frames, batch.lengths[number], operation[number], pooling))
-        embeddings = torch.stack(embedded, dim=1)
-        ways = zip(self.gate_alpha.softmax(0), self.gates, strict=True)
-        gate = sum(weight * run(embeddings) for weight, run in ways) * kept
+    def weights(self) -> list[Tensor]:
+        """Every parameter but the alphas."""
+        return [value for name, value in self.named_parameters() if not name.startswith("alpha.")]
+
+    def forward(self, batch: Batch, noise: Noise | None = None, mixture: Mixture | None = None) -> Output:
+        """What the supernet says of a batch.
+
+        Args:
+            noise: of the training step; without it nothing is dropped or hidden.
+            mixture: weights of the candidates; softmax(alpha) if not given.
+        """
+        mixture = self.mixture() if mixture is None else mixture
+        embeddings = torch.stack([self._embed(number, batch, noise, mixture) for number in range(len(self.names))], 1)
+        ways = [(weight, self.gates[kind](embeddings)[1]) for kind, weight in mixture.weights["gate"].items()]
+        gate = weighted(ways) * (SMALLEST_KEPT + (1 - SMALLEST_KEPT) * torch.stack(mixture.kept))
         gate = gate / gate.sum(1, keepdim=True)
-        fused = self.dropout(torch.relu((gate.unsqueeze(2) * embeddings).sum(1)))
-        head = self.head_alpha.softmax(0)
-        logits = sum(weight * run(fused)[1] for weight, run in zip(head, self.heads, strict=True))
-        return Output(logits, fused, gate)
+        fused = self.dropout(torch.relu((gate.unsqueeze(2) * embeddings).sum(1)), noise)
+        depth, width, activation = (mixture.weights[edge] for edge in ("depth", "width", "activation"))
+        return Output(self.head(fused, depth, width, activation, noise), fused, gate)
 
-    def _operation_weights(self) -> tuple[Tensor, Tensor]:
-        """How far each expert is kept (K,), and the weights (K, operations but zero) of what it is then given.
+    def _embed(self, number: int, batch: Batch, noise: Noise | None, mixture: Mixture) -> Tensor:
+        """The embedding (B, H) of one expert; zeros where it has no operation to compute."""
+        operation, lengths = mixture.weights[operation_edge(number)], batch.lengths[number]
+        if not operation:
+            return batch.states[number].new_zeros(len(lengths), self.hidden)
+        frames = self.input_dropouts[number](self.mixes[number](batch.states[number]), noise)
+        frames = self.projections[number](self.masks[number](frames, lengths, noise))
+        return self.branches[number](frames, lengths, operation, mixture.weights["pooling"])
 
-        The weight on ``zero`` takes an expert's gate away and leaves its embedding alone, as a network that leaves the
-        expert out and shares its gate among the others does.
+    def mixture(self, candidates: Mapping[str, Sequence[str]] | None = None) -> Mixture:
+        """Softmax(alpha) over the given candidates of each edge, over all if none are given."""
+        given = self.edges if candidates is None else candidates
+        weights: dict[str, Weights] = {}
+        kept = []
+        for edge, names in given.items():
+            logits = dict(zip(self.edges[edge], self.alpha[edge].unbind(), strict=True))
+            others = [name for name in names if name != "zero"]
+            if edge.startswith("operation"):
+                shares = torch.stack([logits[name] for name in names]).softmax(0)
+                left_out = shares[list(names).index("zero")] if "zero" in names else shares.new_zeros(())
+                kept.append(1 - left_out)
+            # Not divided out of the softmax over all names, which may be nothing but ``zero`` to the last bit.
+            inside = torch.stack([logits[name] for name in others]).softmax(0).unbind() if others else ()
+            weights[edge] = dict(zip(others, inside, strict=True))
+        return Mixture(weights, tuple(kept))
+
+    def distribution(self) -> dict[str, Tensor]:
+        """Edge -> softmax(alpha), without gradient."""
+        return {edge: alpha.detach().softmax(0) for edge, alpha in self.logits().items()}
+
+    def genotype(self, distribution: Mapping[str, Tensor] | None = None) -> Genotype:
+        """The strongest candidate everywhere; where every expert would be left out, the strongest expert stays.
+
+        Args:
+            distribution: edge -> probabilities (candidates,); softmax(alpha) if not given.
         """
-        zero = self.space.operations.index("zero")
-        others = [number for number in range(len(self.space.operations)) if number != zero]
-        left_out = self.operation_alpha.softmax(1)[:, zero]
-        return (1 - left_out).clamp(min=SMALLEST_KEPT), self.operation_alpha[:, others].softmax(1)
+        found = self.distribution() if distribution is None else distribution
+        shares = {edge: found[edge].tolist() for edge in self.edges}
+        chosen = {edge: names[shares[edge].index(max(shares[edge]))] for edge, names in self.edges.items()}
+        experts = [operation_edge(number) for number in range(len(self.names))]
+        if all(chosen[edge] == "zero" for edge in experts):
+            left = [(share, edge, name) for edge in experts for share, name in self._kept_shares(edge, shares[edge])]
+            _, edge, name = max(left, key=lambda one: one[0])
+            chosen[edge] = name
+        return self.space.genotype(self.names, chosen)
 
-    def beta_decay(self) -> Tensor:
-        """The mean of logsumexp(alpha) over all choices (Ye et al. 2022, beta-DARTS, arXiv 2203.01665, equation 11)."""
-        rows = [*self.operation_alpha, self.pooling_alpha, self.gate_alpha, self.head_alpha]
-        return torch.stack([row.logsumexp(0) for row in rows]).mean()
-
-    def genotype(self) -> Genotype:
-        """The strongest choice everywhere; where every expert would be left out, the strongest expert stays."""
-        operation = self.operation_alpha.detach().softmax(1)
-        chosen = operation.argmax(1)
-        zero = self.space.operations.index("zero")
-        if (chosen == zero).all():
-            others = operation.clone()
-            others[:, zero] = 0
-            row = int(others.amax(1).argmax())
-            chosen[row] = others[row].argmax()
-        depth, width = HEADS[int(self.head_alpha.argmax())]
-        return Genotype(
-            {name: self.space.operations[int(index)] for name, index in zip(self.names, chosen, strict=True)},
-            self.space.poolings[int(self.pooling_alpha.argmax())],
-            GATES[int(self.gate_alpha.argmax())],
-            depth,
-            width,
-        )
-
-    def diagnostics(self) -> dict[str, float]:
-        """Signs of collapse.
-
-        Returns:
-            ``entropy``: of the operations, mean over experts, 1 for undecided, 0 for decided.
-            ``parameter_free``: weight on zero and skip, mean over experts.
-        """
-        weights = self.operation_alpha.detach().softmax(1)
-        entropy = -(weights * weights.log()).sum(1).mean() / math.log(len(self.space.operations))
-        free = weights[:, [self.space.operations.index(name) for name in PARAMETER_FREE]].sum(1).mean()
-        return {"entropy": float(entropy), "parameter_free": float(free)}
+    def _kept_shares(self, edge: str, shares: Sequence[float]) -> list[tuple[float, str]]:
+        return [(share, name) for share, name in zip(shares, self.edges[edge], strict=True) if name != "zero"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from train.report.marks import language_mark, method_mark, warnings
 from train.report.markup import Markup, bullets, details, element, join, markup, paragraph, section, table
 from train.report.study import MISSING, Study, duration, is_number, number
 
-LANGUAGE_COLUMNS = ["language", "corpora", "utterances", "speakers", "minutes", "protocol", "folds", "emotions"]
+LANGUAGE_COLUMNS = [
+    "language", "corpora", "utterances", "tested", "speakers", "minutes", "protocol", "folds", "emotions",
+]  # fmt: skip
 AUDIT_COLUMNS = {
     "speaker_overlap": "test utterances of a training speaker", "duplicates": "test recordings in training",
     "sentence_overlap": "test utterances with a text of training", "single_emotion_speakers": "speakers of one emotion",
@@ -18,7 +21,7 @@ AUDIT_COLUMNS = {
 
 def notes(study: Study) -> Markup:
     """The warnings a reader must see before any number."""
-    found = list(study.content.get("notes", []))
+    found = [*warnings(study), *study.content.get("notes", [])]
     if not found:
         return Markup()
     heading = element("h2", "Read this first")
@@ -31,12 +34,13 @@ def what_was_run(study: Study) -> Markup:
         for entry in study.content.get("upstreams", [])
     ]
     languages = [
-        [entry["language"], ", ".join(entry.get("corpora", [])), entry.get("utterances", MISSING),
-         entry.get("speakers", MISSING), number(entry.get("minutes")), entry.get("protocol", MISSING),
-         len(entry.get("folds", [])), ", ".join(entry.get("emotions", []))]
+        [language_mark(study, entry["language"]), ", ".join(entry.get("corpora", [])),
+         *(entry.get(field, MISSING) for field in ("utterances", "tested", "speakers")),
+         number(entry.get("minutes")), entry.get("protocol", MISSING), len(entry.get("folds", [])),
+         ", ".join(entry.get("emotions", []))]
         for entry in study.languages
     ]  # fmt: skip
-    methods = [[method.get("title") or method["name"], method["name"], method.get("description", "")]
+    methods = [[method_mark(study, method["name"]), method["name"], method.get("description", "")]
                for method in study.content.get("methods", [])]  # fmt: skip
     settings = flat(study.content.get("settings", {}))
     return section(
@@ -53,8 +57,9 @@ def what_was_run(study: Study) -> Markup:
 
 
 def _folds(study: Study) -> Markup:
+    parts = ("train", "test")
     rows = [
-        [language["language"], fold["name"], fold.get("train", MISSING), fold.get("test", MISSING)]
+        [language_mark(study, language["language"]), fold["name"], *(fold.get(part, MISSING) for part in parts)]
         for language in study.languages
         for fold in language.get("folds", [])
     ]
@@ -80,17 +85,17 @@ def audits(study: Study) -> Markup:
         "Checked on the folds themselves, independently of how they were made. Scores can only be read as far as "
         "these sentences let them.", css="lead",
     )]  # fmt: skip
-    rows = []
+    rows, fields = [], ("corpus", "protocol", "utterances", "tested", "speakers")
     for language in study.languages:
         audit = language.get("audit") or {}
         name = language["language"]
         messages = audit.get("messages") or ["Nothing to report."]
-        parts.append(element("div", element("h3", name), *map(_message, messages), css="audit"))
+        parts.append(element("div", element("h3", language_mark(study, name)), *map(_message, messages), css="audit"))
         rows.append([
-            name, audit.get("corpus", MISSING), audit.get("protocol", MISSING), audit.get("utterances", MISSING),
-            audit.get("speakers", MISSING), *(_audited(audit, field) for field in AUDIT_COLUMNS),
+            language_mark(study, name), *(audit.get(field, MISSING) for field in fields),
+            *(_audited(audit, field) for field in AUDIT_COLUMNS),
         ])  # fmt: skip
-    columns = ["language", "corpus", "protocol", "utterances", "speakers", *AUDIT_COLUMNS.values()]
+    columns = ["language", *fields, *AUDIT_COLUMNS.values()]
     return section("audit", "Audit: what the folds leak", *parts, table(columns, rows))
 
 

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from train.report.markup import Markup, markup
-from train.report.study import is_number, number, short
+from train.report.study import LEAKY, TRANSDUCTIVE, is_number, number, short
 
-INK, FAINT = "#1f2933", "#9aa5b1"
+INK, FAINT, ALARM = "#1f2933", "#9aa5b1", "#b3261e"
 #: Colours that colour-blind readers can tell apart (Okabe & Ito 2008), dark enough on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#8a6d00", "#4d4d4d")
 STYLE: dict[Any, Any] = {
@@ -34,16 +34,20 @@ LETTERS = 18
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
-def svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str) -> Markup:
+def svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str, leaky: bool) -> Markup:
     """An SVG element with a text for those who cannot see it.
 
     Args:
-        draw: draws on the axes. size: width and height in inches.
+        draw: draws on the axes. size: width and height in inches. leaky: whether its numbers come from folds that
+            leak, which is then said within the picture: it may be shown without its caption.
     """
+    label = f"{LEAKY}: {label}" if leaky else label
     stream = io.StringIO()
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
+        if leaky:
+            figure.suptitle(LEAKY, color=ALARM, fontsize=9, fontweight="bold", x=0.99, ha="right")
         figure.savefig(stream, format="svg", metadata=NO_METADATA)
     content = stream.getvalue()
     content = content[content.index("<svg") :].strip()
@@ -69,11 +73,14 @@ def interval_picture(
     tints: Mapping[str, str],
     chance: Any,
     limits: tuple[float, float],
+    marked: Mapping[str, bool],
+    leaky: bool,
 ) -> Markup:
     """Dot (mean), bar (95 % interval) and small dots (seeds) of each method's UAR.
 
     Args:
         tints: colour of each method. chance: drawn where the axis reaches it. limits: of the axis.
+        marked: whether each method is transductive. leaky: as of :func:`svg`, here and below.
     """
 
     def draw(axes: Axes) -> None:
@@ -87,19 +94,23 @@ def interval_picture(
         if is_number(chance) and limits[0] <= chance <= limits[1]:
             axes.axvline(chance, color=FAINT, ls="--", lw=1)
             axes.annotate(f"chance {number(chance)}", (chance, 1.01), xycoords=("data", "axes fraction"), fontsize=8)
-        axes.set_yticks(range(len(results)), [short(method, LETTERS) for method in results])
+        names = [short(method, LETTERS) + (f"\n{TRANSDUCTIVE}" if marked[method] else "") for method in results]
+        axes.set_yticks(range(len(results)), names)
         axes.set_ylim(len(results) - 0.5, -0.5)
         axes.set_xlim(*limits)
         axes.set_xlabel("UAR, %")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e4e7eb", lw=0.7)
 
-    said = "; ".join(f"{method} {number(result['uar'].get('mean'))}" for method, result in results.items())
+    said = "; ".join(
+        f"{method}{f' ({TRANSDUCTIVE})' if marked[method] else ''} {number(result['uar'].get('mean'))}"
+        for method, result in results.items()
+    )
     height = 0.9 + 0.34 * len(results)
-    return svg(draw, (3.5, height), f"{language}: UAR with 95 % interval: {said}; chance {number(chance)}")
+    return svg(draw, (3.5, height), f"{language}: UAR with 95 % interval: {said}; chance {number(chance)}", leaky)
 
 
-def expert_picture(language: str, gates: Sequence[dict[str, Any]], tints: Mapping[str, str]) -> Markup:
+def expert_picture(language: str, gates: Sequence[dict[str, Any]], tints: Mapping[str, str], leaky: bool) -> Markup:
     """Bars of the mean gate over the experts, one colour a method, with the deviation over utterances."""
     experts = list(dict.fromkeys(expert for gate in gates for expert in gate["experts"]))
     thick = 0.6 / max(1, len(gates))
@@ -124,10 +135,12 @@ def expert_picture(language: str, gates: Sequence[dict[str, Any]], tints: Mappin
 
     said = "; ".join(f"{gate['method']} {_said(gate['experts'], gate['mean'])}" for gate in gates)
     height = 0.8 + len(experts) * (0.34 + 0.16 * len(gates))
-    return svg(draw, (3.5, height), f"{language}: gate weights over experts: {said}")
+    return svg(draw, (3.5, height), f"{language}: gate weights over experts: {said}", leaky)
 
 
-def layer_picture(language: str, expert: str, gates: Sequence[dict[str, Any]], tints: Mapping[str, str]) -> Markup:
+def layer_picture(
+    language: str, expert: str, gates: Sequence[dict[str, Any]], tints: Mapping[str, str], leaky: bool
+) -> Markup:
     """The mean weight of each layer of an expert, one colour a method, with the deviation as a band."""
     present = [(gate["method"], gate["layers"][expert]) for gate in gates if expert in gate.get("layers", {})]
 
@@ -146,11 +159,11 @@ def layer_picture(language: str, expert: str, gates: Sequence[dict[str, Any]], t
         _legend(axes, len(present))
 
     said = "; ".join(f"{method} {_said(range(len(w['mean'])), w['mean'])}" for method, w in present)
-    return svg(draw, (3.5, 2.4), f"{language}: layer weights of {expert}: {said}")
+    return svg(draw, (3.5, 2.4), f"{language}: layer weights of {expert}: {said}", leaky)
 
 
 def curve_picture(
-    language: str, title: str, curves: Sequence[Sequence[dict[str, Any]]], keys: Mapping[str, str]
+    language: str, title: str, curves: Sequence[Sequence[dict[str, Any]]], keys: Mapping[str, str], leaky: bool
 ) -> Markup:
     """Curves over the epochs of a search: one faint line a fold, and the mean over folds.
 
@@ -177,10 +190,11 @@ def curve_picture(
         axes.grid(axis="y", color="#e4e7eb", lw=0.7)
         _legend(axes, len(keys))
 
-    return svg(draw, (3.5, 2.4), f"{language}: {title} over the epochs of the search, mean of {len(curves)} folds")
+    label = f"{language}: {title} over the epochs of the search, mean of {len(curves)} folds"
+    return svg(draw, (3.5, 2.4), label, leaky)
 
 
-def dev_picture(language: str, groups: Mapping[str, Sequence[float]], tints: Mapping[str, str]) -> Markup:
+def dev_picture(language: str, groups: Mapping[str, Sequence[float]], tints: Mapping[str, str], leaky: bool) -> Markup:
     """Dots (a fold each) and a line (their mean) of the dev UAR of each way to find a structure."""
 
     def draw(axes: Axes) -> None:
@@ -197,7 +211,8 @@ def dev_picture(language: str, groups: Mapping[str, Sequence[float]], tints: Map
         axes.grid(axis="x", color="#e4e7eb", lw=0.7)
 
     said = "; ".join(f"{name} {number(float(np.mean(found)))}" for name, found in groups.items())
-    return svg(draw, (3.5, 0.8 + 0.36 * len(groups)), f"{language}: dev UAR, mean over folds: {said}")
+    label = f"{language}: dev UAR, mean over folds: {said}"
+    return svg(draw, (3.5, 0.8 + 0.36 * len(groups)), label, leaky)
 
 
 def _legend(axes: Axes, entries: int) -> None:
@@ -205,7 +220,7 @@ def _legend(axes: Axes, entries: int) -> None:
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
-            ncols=min(entries, 3),
+            ncols=2,  # three long names are wider than the picture
             handlelength=1.2,
             columnspacing=1.2,
             borderpad=0,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from train.report.marks import language_mark, method_mark
 from train.report.markup import (
     Markup,
     boxed_table,
@@ -22,11 +23,29 @@ from train.report.markup import (
     table,
 )
 from train.report.pictures import colours, interval_picture
-from train.report.study import METRICS, MISSING, Study, bounds, duration, is_number, number, spread
-from train.report.verdict import RULE, chance_sentence, ranks, tallies, verdict
+from train.report.study import METRICS, MISSING, Study, bounds, duration, is_number, number, probability, spread
+from train.report.verdict import (
+    BEATS,
+    LEVEL,
+    LOSES,
+    RULE,
+    TIES,
+    against_bar,
+    chance_sentence,
+    decided,
+    least_attainable,
+    paired,
+    ranks,
+    tallies,
+    verdict,
+)
 
-COLUMNS = ["method", "UAR, %", "against the best", "WA, %", "macro-F1, %", "UAR over folds", "N", "E", "seeds", "time"]
-MARKS = {"best": "highest", "tie": "ties with it", "lower": "lower"}
+COLUMNS = [
+    "method", "UAR, %", "against the best", "against the bar, points", "p over speakers", "p over utterances", "WA, %",
+    "macro-F1, %", "UAR over folds", "N", "E", "seeds", "time",
+]  # fmt: skip
+MARKS = {"best": "highest", "tie": "ties with it", "lower": "lower", "apart": "not ranked"}
+SAID = {BEATS: "beats it", TIES: "tie", LOSES: "loses to it"}
 #: Methods whose confusions are shown at once; the others are folded away.
 SHOWN = ("searched", "multi-domain", "logistic")
 #: The darkest cell of a confusion matrix, and the share above which its text turns white.
@@ -40,40 +59,75 @@ def main_table(study: Study) -> Markup:
         "over the folds: mean ± deviation over seeds, and below it the 95 % interval when whole speakers are drawn "
         "again. The highest UAR of a language is bold."
     )
+    tests = (
+        f"Against the bar ({_bars(study)}): the difference of UAR and two p-values of paired permutation tests on the "
+        "same test utterances, corrected (Holm) for all methods of the language. A small p over speakers says that the "
+        "difference should hold for new speakers; a small p over utterances only that it should hold for new "
+        "utterances of these very speakers. Where there are few speakers, the least p that can come out stands below."
+    )
     bodies = join(_language_rows(study, language) for language in study.languages)
     readings = [
-        join([element("b", f"{language['language']}. "), verdict(study, language["language"]), " ",
-              chance_sentence(study, language)])
+        join([element("b", language_mark(study, language["language"]), ". "), verdict(study, language["language"]),
+              " ", against_bar(study, language["language"]), " ", chance_sentence(study, language)])
         for language in study.languages
     ]  # fmt: skip
     return section(
-        "scores", "Scores", paragraph(lead, css="lead"), boxed_table(COLUMNS, bodies, css="main"),
-        element("h3", "What the intervals say of the search"), bullets(tallies(study), css="tally"),
+        "scores", "Scores", paragraph(lead, css="lead"), paragraph(tests, css="lead"),
+        boxed_table(COLUMNS, bodies, css="main"), element("h3", "Who is better"), bullets(tallies(study), css="tally"),
         bullets(readings, css="reading"), paragraph(RULE, css="small"), _pictures(study),
     )  # fmt: skip
 
 
+def _bars(study: Study) -> str:
+    bars = dict.fromkeys(row["against"] for row in study.content.get("comparisons", []))
+    return ", ".join(study.title(bar) for bar in bars) or "none was trained"
+
+
 def _language_rows(study: Study, language: Mapping[str, Any]) -> Markup:
     name, emotions = language["language"], language.get("emotions", [])
-    facts = f"{', '.join(language.get('corpora', []))} · N = {language.get('utterances', MISSING)} utterances"
+    facts = f"{', '.join(language.get('corpora', []))} · N = {_tested(language)} utterances"
     facts += f" of {language.get('speakers', MISSING)} speakers · E = {len(emotions)} emotions"
     facts += f" · {language.get('protocol', MISSING)}"
-    title = element("span", element("b", name), " ", facts, css="stay")
+    title = element("span", element("b", language_mark(study, name)), " ", facts, css="stay")
     rows = [element("tr", element("th", title, attributes={"colspan": len(COLUMNS), "scope": "rowgroup"}), css="group")]
     marks = ranks(study, name)
     for method, result in study.results(name).items():
         mark = marks.get(method)
         row = cells([
-            study.title(method), *(_score(result["uar"], mark == "best"), MARKS.get(mark or "", MISSING)),
-            _score(result["wa"]), _score(result["macro_f1"]), spread(result.get("fold_uar")), result["utterances"],
-            result["emotions"], len(result.get("seeds", [])), duration(result.get("seconds")),
+            method_mark(study, method), _score(result["uar"], mark == "best"), MARKS.get(mark or "", MISSING),
+            *_comparison(study, name, method), _score(result["wa"]), _score(result["macro_f1"]),
+            spread(result.get("fold_uar")), result["utterances"], result["emotions"], len(result.get("seeds", [])),
+            duration(result.get("seconds")),
         ])  # fmt: skip
         rows.append(row)
     if len(rows) == 1:
         rows.append(cells(["no results", *[MISSING] * (len(COLUMNS) - 1)]))
-    rest = [""] * 5
+    rest = [""] * 8
     rows.append(cells(["chance (1 / E)", number(language.get("chance")), *rest, len(emotions), "", ""]))
     return element("tbody", *rows)
+
+
+def _tested(language: Mapping[str, Any]) -> str:
+    """How many utterances are tested, and of how many, where that is not all."""
+    tested, every = language.get("tested", MISSING), language.get("utterances", MISSING)
+    return str(tested) if tested == every else f"{tested} tested of {every}"
+
+
+def _comparison(study: Study, language: str, method: str) -> list[Markup | str]:
+    """Three cells: the difference from the bar, p over speakers and p over utterances."""
+    row = paired(study, language, method, _bar(study, language))
+    if row is None:
+        return ["the bar" if method == _bar(study, language) else MISSING, "", ""]
+    said = decided(row["difference"], row["p_speakers"])
+    speakers, least = element("span", probability(row["p_speakers"])), least_attainable(study, language)
+    if least is not None and least >= LEVEL:
+        speakers = join([speakers, element("small", f"least {probability(least)}")])
+    difference = join([element("span", f"{row['difference']:+.1f}"), element("small", SAID[said])])
+    return [difference, speakers, probability(row["p_utterances"])]
+
+
+def _bar(study: Study, language: str) -> str:
+    return next((str(row["against"]) for row in study.of_language("comparisons", language)), "")
 
 
 def _score(summary: Mapping[str, Any], bold: bool = False) -> Markup:
@@ -87,8 +141,10 @@ def _pictures(study: Study) -> Markup:
     for language in study.languages:
         name, chance = language["language"], language.get("chance")
         if results := study.results(name):
-            caption = join([element("b", name), f" · chance {number(chance)}"])
-            pictures.append(picture(interval_picture(name, results, tints, chance, _limits(results, chance)), caption))
+            marked = {method: study.transductive(method) for method in results}
+            caption = join([element("b", language_mark(study, name)), f" · chance {number(chance)}"])
+            drawn = interval_picture(name, results, tints, chance, _limits(results, chance), marked, study.leaky(name))
+            pictures.append(picture(drawn, caption))
     note = (
         "Dot and number: mean over seeds; bar: 95 % interval over speakers; small dots: seeds; dashed: chance, where "
         "the axis reaches it. Each language has an axis of its own."
@@ -111,13 +167,16 @@ def confusions(study: Study) -> Markup:
     parts: list[object] = [paragraph(lead, css="lead")]
     for language in study.languages:
         drawn = {
-            method: element("figure", element("figcaption", study.title(method)), _matrix(counts, language["emotions"]))
+            method: element(
+                "figure", element("figcaption", method_mark(study, method)), _matrix(counts, language["emotions"])
+            )
             for method, result in study.results(language["language"]).items()
             if (counts := result.get("confusion"))
         }
-        shown = [drawn[method] for method in SHOWN if method in drawn]
-        others = [drawn[method] for method in drawn if method not in SHOWN]
-        parts += [element("h3", language["language"]), grid(shown) if drawn else paragraph("No results.")]
+        first = [method for method in SHOWN if method in drawn] or list(drawn)[: len(SHOWN)]
+        others = [drawn[method] for method in drawn if method not in first]
+        parts.append(element("h3", language_mark(study, language["language"])))
+        parts.append(grid(drawn[method] for method in first) if drawn else paragraph("No results."))
         parts += [details(f"Other methods ({len(others)})", grid(others))] if others else []
     return section("confusions", "Confusions", *parts)
 
@@ -146,22 +205,25 @@ def folds_and_seeds(study: Study) -> Markup:
     for language in study.languages:
         name, results = language["language"], study.results(language["language"])
         if results:
-            inside = [_fold_table(results), element("h4", "Seeds"), _seed_table(study, results)]
-            parts.append(details(f"{name}: folds and seeds", *inside))
+            inside = [_fold_table(study, results), element("h4", "Seeds"), _seed_table(study, results)]
+            parts.append(details(join([language_mark(study, name), ": folds and seeds"]), *inside))
     return section("folds", "Folds and seeds", *parts)
 
 
-def _fold_table(results: Mapping[str, dict[str, Any]]) -> Markup:
-    """Rows: folds with their N and E; columns: methods."""
+def _fold_table(study: Study, results: Mapping[str, dict[str, Any]]) -> Markup:
+    """Rows: methods, of which there may be many; columns: folds with their N and E."""
     sizes: dict[str, tuple[Any, Any]] = {}
     scores: dict[tuple[str, str], list[float]] = {}
     for method, result in results.items():
         for entry in result.get("per_fold", []):
             sizes[entry["fold"]] = (entry["utterances"], entry["emotions"])
-            scores.setdefault((entry["fold"], method), []).append(entry["uar"])
-    rows = [[fold, *size, *(_over_seeds(scores.get((fold, method), [])) for method in results)]
-            for fold, size in sizes.items()]  # fmt: skip
-    return table(["fold", "N", "E", *results], rows)
+            scores.setdefault((method, entry["fold"]), []).append(entry["uar"])
+    rows = [
+        [method_mark(study, method), *(_over_seeds(scores.get((method, fold), [])) for fold in sizes)]
+        for method in results
+    ]
+    heads = [join([element("span", fold), element("small", f"N {n}, E {e}")]) for fold, (n, e) in sizes.items()]
+    return table(["method", *heads], rows, css="wide")
 
 
 def _over_seeds(values: Sequence[float]) -> str:
@@ -171,7 +233,7 @@ def _over_seeds(values: Sequence[float]) -> str:
 
 def _seed_table(study: Study, results: Mapping[str, dict[str, Any]]) -> Markup:
     rows = [
-        [study.title(method), entry["seed"], *(number(entry[metric]) for metric in METRICS)]
+        [method_mark(study, method), entry["seed"], *(number(entry[metric]) for metric in METRICS)]
         for method, result in results.items()
         for entry in result.get("per_seed", [])
     ]

@@ -9,11 +9,15 @@ from typing import Any, TypeGuard
 
 from mser.errors import RunError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: The scores of a result, and the name each has for readers.
 METRICS = {"uar": "UAR", "wa": "WA", "macro_f1": "macro-F1"}
 #: What stands where a number is missing.
 MISSING = "–"
+#: What stands beside numbers that do not rank with the others.
+LEAKY, TRANSDUCTIVE = "LEAKY", "transductive"
+#: Search strategies that a method of another name trains.
+METHOD_OF = {"beta": "searched"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,21 @@ class Study:
         titles = {entry["name"]: entry.get("title") for entry in self.content.get("methods", [])}
         return titles.get(method) or method
 
+    def strategy_title(self, strategy: str) -> str:
+        """What readers know a search strategy by: the title of the method that trains its structures."""
+        method = METHOD_OF.get(strategy, strategy)
+        return self.title(method) if method == strategy else f"{self.title(method)} ({strategy})"
+
+    def leaky(self, language: str) -> bool:
+        """Whether test speakers or test recordings of a language are in training."""
+        found = [entry for entry in self.languages if entry["language"] == language]
+        return any(bool((entry.get("audit") or {}).get("leaky")) for entry in found)
+
+    def transductive(self, method: str) -> bool:
+        """Whether a method uses the test speaker's unlabelled utterances together."""
+        methods = self.content.get("methods", [])
+        return any(bool(entry.get("transductive")) for entry in methods if entry["name"] == method)
+
     def result(self, language: str, method: str) -> dict[str, Any] | None:
         for result in self.content.get("results", []):
             if (result["language"], result["method"]) == (language, method):
@@ -60,7 +79,7 @@ class Study:
         return {method: result for method, result in found.items() if result is not None}
 
     def of_language(self, part: str, language: str) -> list[dict[str, Any]]:
-        """The entries of a part (``gates``, ``searches``, ``layer_choices``) that belong to a language."""
+        """The entries of a part (``gates``, ``searches``, ``comparisons`` and so on) that belong to a language."""
         return [entry for entry in self.content.get(part, []) if entry.get("language") == language]
 
     def nested_searches(self, language: dict[str, Any]) -> list[dict[str, Any]]:
@@ -68,6 +87,13 @@ class Study:
         folds = {fold["name"] for fold in language.get("folds", [])}
         searches = self.of_language("searches", language["language"])
         return [search for search in searches if not folds or search["fold"] in folds]
+
+    def searches_by_strategy(self, language: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """The searches of a language's test folds, a list for each strategy with a supernet."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for search in self.nested_searches(language):
+            found.setdefault(search["strategy"], []).append(search)
+        return found
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -86,6 +112,19 @@ def number(value: Any, digits: int = 1) -> str:
     ('93.0', '0.123', '–')
     """
     return f"{value:.{digits}f}" if is_number(value) else MISSING
+
+
+def probability(value: Any) -> str:
+    """A p-value, short: at most three decimals.
+
+    >>> [probability(p) for p in (0.0312, 0.03, 0.125, 0.00002, 1.0, None)]
+    ['.031', '.03', '.125', '<.001', '1', '–']
+    """
+    if not is_number(value):
+        return MISSING
+    if value < 0.001:
+        return "<.001"
+    return f"{value:.3f}".removeprefix("0").rstrip("0").rstrip(".")
 
 
 def spread(summary: Mapping[str, Any] | None, digits: int = 1) -> str:

@@ -40,10 +40,15 @@ td small { display: block; color: var(--soft); font-size: .78rem; }
 td strong { color: var(--blue); font-weight: 750; }
 .prose td:last-child { white-space: normal; min-width: 15rem; }
 .prose tbody th { white-space: normal; min-width: 6rem; }
+.main tbody tr:not(.group) > th, .grouped tbody tr:not(.group) > th, .wide tbody th {
+  position: sticky; left: 0; z-index: 1; background: #fff; box-shadow: inset 0 -1px 0 var(--line); }
 .main { width: 100%; }
+.main th, .main td { padding-left: .4rem; padding-right: .4rem; }
 .main tbody th { min-width: 9rem; max-width: 15rem; white-space: normal; }
 .main .group th { background: var(--pale); max-width: none; color: var(--soft); font-weight: 400; }
 .main .group b { color: var(--ink); font-size: 1.05rem; margin-right: .4rem; }
+.grouped .group th { background: var(--pale); color: var(--soft); font-weight: 400; }
+.grouped .group b { color: var(--ink); }
 .main tbody tr:last-child > * { color: var(--soft); border-bottom: 2px solid var(--line); }
 .stay { position: sticky; left: .7rem; display: inline-block; max-width: calc(100vw - 5rem); }
 .audit { margin: .8rem 0; }
@@ -51,6 +56,11 @@ td strong { color: var(--blue); font-weight: 750; }
 .finding, .leak { border-left: 4px solid #8fb8d6; background: #f0f6fa; padding: .5rem .8rem;
   border-radius: 0 6px 6px 0; }
 .leak { border-color: #b3261e; background: #fdeceb; font-weight: 600; }
+.badge { display: inline-block; border-radius: 4px; padding: 0 .35rem; font-size: .72rem; line-height: 1.35;
+  font-weight: 700; vertical-align: middle; white-space: nowrap; }
+.badge.leaky { background: #b3261e; color: #fff; }
+.badge.transductive { background: #fff4e0; color: #7a4a00; border: 1px solid #c77700; }
+thead th small { display: block; font-weight: 400; white-space: nowrap; }
 .tally { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .5rem; }
 .tally li { background: var(--pale); border: 1px solid var(--line); border-radius: 8px; padding: .4rem .7rem; margin: 0;
   font-size: .9rem; }
@@ -79,6 +89,8 @@ summary { cursor: pointer; padding: .4rem 0; font-size: .9rem; color: var(--blue
   main { padding: 0 .8rem 3rem; }
   h1 { font-size: 1.45rem; }
   th, td { padding: .32rem .5rem; }
+  .main tbody tr:not(.group) > th, .grouped tbody tr:not(.group) > th, .wide tbody th {
+    min-width: 6.5rem; max-width: 7.5rem; white-space: normal; overflow-wrap: break-word; }
 }
 @media print {
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
@@ -86,7 +98,11 @@ summary { cursor: pointer; padding: .4rem 0; font-size: .9rem; color: var(--blue
   main { max-width: none; padding: 0; }
   nav { display: none; }
   .scroll { overflow: visible; }
+  .main tbody th, .grouped tbody th, .wide tbody th { position: static !important; box-shadow: none; }
   th, td { padding: .2rem .35rem; }
+  .main th, .main td { padding: .2rem; font-size: .76rem; }
+  .main tbody th { min-width: 5rem; }
+  .main td:last-child { white-space: normal; }
   th, td:not(.main td, .matrix td) { white-space: normal; }
   .matrix td { min-width: 1.9rem; }
   tr, .audit, .warning { break-inside: avoid; }

@@ -7,16 +7,21 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from train.report.study import METRICS, MISSING, Study, bounds, number, spread
-from train.report.verdict import ranks
+from train.report.marks import language_text, method_text
+from train.report.study import METRICS, MISSING, Study, bounds, number, probability, spread
+from train.report.verdict import BEATS, LOSES, TIES, decided, ranks
 
 TERMINAL_COLUMNS = [
-    "language", "method", "UAR % ± over seeds [95 %]", "against the best", "WA %", "macro-F1 %", "N", "E", "seconds",
+    "language", "method", "UAR % ± over seeds [95 %]", "against the best", "against the bar, p speakers/utterances",
+    "WA %", "macro-F1 %", "N", "E", "seconds",
 ]  # fmt: skip
-#: level: aggregate (all test utterances joined), folds (over folds), seed, fold; denominator counts ``counted``.
+#: level: aggregate (all test utterances joined), comparison (with the bar), folds (over folds), seed, fold; denominator
+#: counts ``counted``; leaky and transductive are yes or no.
 LONG_COLUMNS = [
-    "language", "method", "level", "seed", "fold", "metric", "statistic", "value", "denominator", "counted",
+    "language", "method", "level", "seed", "fold", "metric", "statistic", "value", "denominator", "counted", "leaky",
+    "transductive",
 ]  # fmt: skip
+SAID = {BEATS: "beats", TIES: "tie", LOSES: "loses"}
 #: What each score is divided by.
 DENOMINATORS = {"uar": "emotions", "wa": "utterances", "macro_f1": "emotions"}
 
@@ -24,8 +29,8 @@ DENOMINATORS = {"uar": "emotions", "wa": "utterances", "macro_f1": "emotions"}
 def terminal_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the table language x method.
 
-    ``against the best`` is ``best`` for the highest mean UAR of a language, ``tie`` where the intervals show no
-    difference from it, ``lower`` otherwise.
+    ``against the best`` is as :func:`train.report.verdict.ranks` has it. ``against the bar`` is whether a method beats
+    it, ties or loses, by how many points, and p over speakers and over utterances: ``beats +4.2 p=.03/.001``.
     """
     study = Study(results)
     rows = []
@@ -34,13 +39,26 @@ def terminal_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]
         marks = ranks(study, name)
         for method, result in study.results(name).items():
             rows.append([
-                name, method, f"{spread(result['uar'])} {bounds(result['uar'])}", marks.get(method, MISSING),
-                spread(result["wa"]), spread(result["macro_f1"]), str(result["utterances"]), str(result["emotions"]),
-                number(result.get("seconds")),
+                language_text(study, name), method_text(study, method),
+                f"{spread(result['uar'])} {bounds(result['uar'])}", marks.get(method, MISSING),
+                _against_bar(study, name, method), spread(result["wa"]), spread(result["macro_f1"]),
+                str(result["utterances"]), str(result["emotions"]), number(result.get("seconds")),
             ])  # fmt: skip
         emotions = str(len(language.get("emotions", [])))
-        rows.append([name, "chance", number(language.get("chance")), "", "", "", "", emotions, ""])
+        chance = number(language.get("chance"))
+        rows.append([language_text(study, name), "chance", chance, *[""] * 5, emotions, ""])
     return list(TERMINAL_COLUMNS), rows
+
+
+def _against_bar(study: Study, language: str, method: str) -> str:
+    for row in study.of_language("comparisons", language):
+        if row["method"] == method:
+            said = SAID[decided(row["difference"], row["p_speakers"])]
+            p = "/".join(probability(row[unit]) for unit in ("p_speakers", "p_utterances"))
+            return f"{said} {row['difference']:+.1f} p={p}"
+        if row["against"] == method:
+            return "the bar"
+    return MISSING
 
 
 def long_form(results: dict[str, Any]) -> str:
@@ -50,13 +68,32 @@ def long_form(results: dict[str, Any]) -> str:
     writer = csv.DictWriter(stream, LONG_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for language in study.languages:
-        chance = {"language": language["language"], "method": "chance", "level": "aggregate", "metric": "uar"}
+        name = language["language"]
+        leaky = _yes(study.leaky(name))
+        chance = {"language": name, "method": "chance", "level": "aggregate", "metric": "uar", "leaky": leaky}
         emotions = len(language.get("emotions", []))
         counted = {"denominator": emotions, "counted": "emotions"}
         writer.writerow({**chance, "statistic": "mean", "value": language.get("chance"), **counted})
-        for result in study.results(language["language"]).values():
-            writer.writerows(_long_rows(result))
+        tests = {row["method"]: row for row in study.of_language("comparisons", name)}
+        for method, result in study.results(name).items():
+            marks = {"leaky": leaky, "transductive": _yes(study.transductive(method))}
+            rows = [*_long_rows(result), *_test_rows(tests.get(method))]
+            writer.writerows({**row, **marks} for row in rows)
     return stream.getvalue()
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _test_rows(test: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """The paired test against the bar; the correction of p is that of the results."""
+    if test is None:
+        return
+    base = {"language": test["language"], "method": test["method"], "level": "comparison", "metric": "uar"}
+    values = {name: test[name] for name in ("p_speakers", "p_utterances", "least_p")}
+    for statistic, value in {f"less {test['against']}": test["difference"], **values}.items():
+        yield {**base, "statistic": statistic, "value": value}
 
 
 def _long_rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,137 @@
+"""Logistic regression that several corpora share: the other corpora's utterances are training data for one language.
+
+One weight matrix for all corpora, since a middle layer of a speech model tells anger from sadness in one language much
+as in another; a bias for each corpus, since their emotions are not equally frequent. Each corpus is standardised by
+itself, which takes off what is common to its recordings. How much the other corpora count, and how strong the penalty
+is, dev speakers of the language decide.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from mser.metrics import score
+from mser.protocol import Fold
+
+#: What is tried on dev speakers: the weight of the other corpora's utterances, and the inverse penalty.
+WEIGHTS, PENALTIES = (0.0, 0.3, 1.0, 2.0), (1.5, 5.0, 15.0)
+#: Directions of largest variance that are kept: beyond them the penalty leaves nothing.
+DIRECTIONS = 300
+#: A feature that varies less than this is taken for constant.
+SMALLEST_DEVIATION = 1e-5
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Features (N, D) and emotions (N,), by name, of one corpus."""
+
+    features: np.ndarray
+    emotions: np.ndarray
+
+
+@dataclass(frozen=True)
+class SharedChoice:
+    """What dev speakers prefer: the weight of other corpora, the inverse penalty, and the UAR there, percent."""
+
+    weight: float
+    penalty: float
+    dev_uar: float
+
+
+def window(dev_uar: Sequence[float]) -> range:
+    """Half of an upstream's layers, side by side, with the highest mean dev UAR.
+
+    >>> window([10, 20, 60, 70, 65, 50, 30])
+    range(2, 6)
+    """
+    size = (len(dev_uar) + 1) // 2
+    starts = range(len(dev_uar) - size + 1)
+    best = max(starts, key=lambda start: float(np.mean(dev_uar[start : start + size])))
+    return range(best, best + size)
+
+
+def choose(own: Corpus, others: Sequence[Corpus], fold: Fold) -> SharedChoice:
+    """Tries every weight and penalty on the fold's dev speakers; the earlier of equals."""
+    weights = WEIGHTS if others else WEIGHTS[:1]
+    scores = np.zeros((len(weights), len(PENALTIES)))
+    for split in fold.splits:
+        truth = own.emotions[split.dev]
+        for row, weight in zip(scores, weights, strict=True):
+            inputs = Inputs.of(own, others if weight else [], split.train, split.dev)
+            for place, said in enumerate(inputs.predictions(weight, PENALTIES)):
+                row[place] += score(truth, inputs.known[said.argmax(1)]).uar
+    best = np.unravel_index(int(scores.argmax()), scores.shape)
+    return SharedChoice(weights[best[0]], PENALTIES[best[1]], float(scores[best] / len(fold.splits)))
+
+
+def predict_shared(
+    own: Corpus, others: Sequence[Corpus], train: np.ndarray, test: np.ndarray, choice: SharedChoice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fits on the training rows of a corpus and on other corpora, and asks for the test rows.
+
+    Returns:
+        Emotions (E,) by name, those of the training rows, and probabilities (N, E).
+    """
+    inputs = Inputs.of(own, others if choice.weight else [], train, test)
+    return inputs.known, inputs.predictions(choice.weight, [choice.penalty])[0]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is fitted: standardised, projected on the directions of largest variance, with an indicator of the corpus.
+
+    Attributes:
+        known: (E,) emotions of the own training rows; other corpora's utterances with other emotions are left out.
+        rows, emotions: (n, d), (n,). foreign: (n,) bool, of another corpus. asked: (N, d).
+    """
+
+    known: np.ndarray
+    rows: np.ndarray
+    emotions: np.ndarray
+    foreign: np.ndarray
+    asked: np.ndarray
+
+    @classmethod
+    def of(cls, own: Corpus, others: Sequence[Corpus], train: np.ndarray, test: np.ndarray) -> Inputs:
+        known = np.unique(own.emotions[train])
+        kept = [np.isin(other.emotions, known) for other in others]
+        parts = [(own.features[train], own.emotions[train])]
+        parts += [(other.features[mask], other.emotions[mask]) for other, mask in zip(others, kept, strict=True)]
+        shift, scale = _moments(parts[0][0])
+        rows = np.concatenate([(features - _moments(features)[0]) / _moments(features)[1] for features, _ in parts])
+        basis = PCA(min(DIRECTIONS, *rows.shape), svd_solver="randomized", random_state=0).fit(rows)
+        size = np.sqrt(rows.shape[1])
+        place = np.repeat(np.arange(len(parts)), [len(emotions) for _, emotions in parts])
+        indicators = np.eye(len(parts))
+        asked = basis.transform((own.features[test] - shift) / scale) / size
+        return cls(
+            known,
+            np.concatenate([basis.transform(rows) / size, indicators[place]], axis=1),
+            np.concatenate([emotions for _, emotions in parts]),
+            place > 0,
+            np.concatenate([asked, indicators[np.zeros(len(asked), dtype=int)]], axis=1),
+        )
+
+    def predictions(self, weight: float, penalties: Sequence[float]) -> list[np.ndarray]:
+        """Probabilities (N, E) for each inverse penalty; each fit goes on from the one before."""
+        classifier = LogisticRegression(max_iter=200, tol=1e-3, warm_start=True)
+        weights = np.where(self.foreign, weight, 1.0)
+        said = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            for penalty in penalties:
+                classifier.set_params(C=penalty).fit(self.rows, self.emotions, sample_weight=weights)
+                said.append(classifier.predict_proba(self.asked))
+        return said
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    deviation = features.std(0)
+    return features.mean(0), np.where(deviation > SMALLEST_DEVIATION, deviation, 1.0)
