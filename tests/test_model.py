@@ -228,3 +228,41 @@ def test_experts_are_matched_by_name_whatever_their_order_in_the_genotype() -> N
 def test_a_language_whose_code_is_a_method_of_modules_is_no_trouble() -> None:
     tongan = replace(domain(), language="to")
     assert model_of(tongan)("to", random_batch(FRAMES)).logits.shape == (3, 3)
+
+
+def test_a_language_without_an_expert_shares_its_gate_among_the_others() -> None:
+    full, lacking = domain(language="de"), domain(Genotype({"e1": "skip"}, "mean", "constant", 0, 0), "it")
+    model = model_of(full, replace(lacking, experts=("e1",)))
+    batch = random_batch(FRAMES)
+    own = batch._replace(states=batch.states[1:], lengths=batch.lengths[1:])
+    output = model("it", own)
+    assert output.gate.tolist() == [[0, 1]] * 3
+    assert set(model.layer_weights("it")) == {"e1"}
+    # The same network where its expert is the model's only one.
+    torch.manual_seed(0)
+    alone = MultiGateModel([replace(lacking, language="it")], shapes(2)[1:], SETTINGS)
+    alone.projections[0].load_state_dict(model.projections[1].state_dict())
+    alone.network("it").load_state_dict(model.network("it").state_dict())
+    torch.testing.assert_close(alone("it", own).logits, output.logits)
+
+
+@pytest.mark.parametrize("depths", [(0, 0), (0, 1)])
+def test_one_head_serves_all_languages_where_their_genotypes_have_the_same(depths: tuple[int, int]) -> None:
+    domains = [
+        domain(replace(PLAIN, depth=depth, width=6 if depth else 0), language, emotions)
+        for depth, language, emotions in zip(depths, ("de", "it"), (EMOTIONS, ("joy", "surprise")), strict=True)
+    ]
+    torch.manual_seed(0)
+    settings = replace(SETTINGS, shared_head=True)
+    if depths[0] != depths[1]:
+        with pytest.raises(ConfigError, match="cannot share a head"):
+            MultiGateModel(domains, shapes(2), settings)
+        return
+    model = MultiGateModel(domains, shapes(2), settings)
+    batch = random_batch(FRAMES)
+    german, italian = model("de", batch), model("it", batch)
+    assert (german.logits.shape, italian.logits.shape) == ((3, 3), (3, 2))
+    weight, bias = model.shared.classifier.weight, model.shared.classifier.bias
+    # All emotions in order: anger, joy, sadness, surprise.
+    torch.testing.assert_close(german.logits, german.embedding @ weight[[0, 1, 2]].T + bias[[0, 1, 2]])
+    torch.testing.assert_close(italian.logits, italian.embedding @ weight[[1, 3]].T + bias[[1, 3]])

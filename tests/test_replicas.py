@@ -13,6 +13,7 @@ import pytest
 import torch
 from toys import expert_of, separable_states, shapes
 
+from mser.errors import RunError
 from mser.heads import ACTIVATIONS, POOLINGS
 from mser.loader import Loader
 from mser.model import Domain, ModelSettings, MultiGateModel, Prior
@@ -245,3 +246,44 @@ def test_on_a_cuda_device_replicas_agree_with_those_alone_on_a_cpu() -> None:
     for one, other in zip(replicas, moved, strict=True):
         for name, value in one.model.state_dict().items():
             torch.testing.assert_close(other.model.state_dict()[name].cpu(), value, rtol=0, atol=1e-8)
+
+
+def test_trainings_that_do_not_fit_together_are_halved_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_of_them() -> list[Replica]:
+        return [
+            replica(number, seed=seed, fold=fold)
+            for number, (seed, fold) in enumerate(itertools.product(range(2), range(3)))
+        ]
+
+    own, rows = loaders("de"), {"de": np.arange(SIZES["de"])}
+    expected = all_of_them()
+    fit(expected, own, rows, SETTINGS, together=True)
+    sizes: list[int] = []
+    plain = fit_module.Training.run
+
+    def too_small(training: fit_module.Training) -> list[Fitted]:
+        sizes.append(len(training.replicas))
+        found = plain(training)
+        if len(training.replicas) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return found
+
+    monkeypatch.setattr(fit_module.Training, "run", too_small)
+    found = all_of_them()
+    with pytest.warns(UserWarning, match="6 trainings do not fit"):
+        fitted = fit(found, own, rows, SETTINGS, together=True)
+    assert sizes[0] == 6
+    assert all(one.diverged is None for one in fitted)
+    for one, other in zip(found, expected, strict=True):
+        for value, wanted in zip(one.model.parameters(), other.model.parameters(), strict=True):
+            torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_one_training_that_does_not_fit_is_an_error_that_says_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(training: fit_module.Training) -> list[Fitted]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(fit_module.Training, "run", never)
+    with pytest.raises(RunError, match="too small for one training") as error:
+        fit([replica(0)], loaders("de"), {"de": np.arange(SIZES["de"])}, SETTINGS)
+    assert "DEVICE=cpu" in (error.value.hint or "")

@@ -27,7 +27,7 @@ from train.report import genotype_picture, terminal_table, write_report
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
 from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, strategy_path
 from train.settings import Inputs, StudySettings, changed
-from train.study import Study, final_models, study_block
+from train.study import Study, final_models, late_block, study_block
 from train.workers import Placing, default_workers, run_blocks
 
 
@@ -263,8 +263,8 @@ def fit_command(
     with progress_bar("train", "blocks") as advance:
         folds = {data.language: len(data.folds) for data in datas}
         run_blocks(study_block, study.blocks(folds), placing, advance)
-    for block in study.means(folds):
-        study_block(*block)
+    for block in study.late_blocks():
+        late_block(*block)
     models = final_models(study)
     _report(study, datas, timings(study, time.monotonic() - began))
     for model in models:

@@ -63,6 +63,11 @@ class Method:
         """Whether it trains heads by gradient."""
         return self.kind in (HEADS, FAITHFUL)
 
+    def trains_alike(self, other: Method) -> bool:
+        """Whether the two differ in nothing but where their structure comes from."""
+        bare = [replace(one, title="", description="", structure="", gate=None) for one in (self, other)]
+        return bare[0] == bare[1]
+
     def genotype(self, found: Genotype) -> Genotype:
         """The genotype that is trained, from the one a strategy found."""
         return found if self.gate is None else replace(found, gate=self.gate)

@@ -147,7 +147,7 @@ def structure_of(inputs: Inputs, data: LanguageData, fold: str, strategy: str) -
     """
     if strategy == "fixed":
         return fixed_genotype(tuple(data.stores), inputs.settings.features.space)
-    return Genotype.from_dict(read_strategy(inputs, data, fold, strategy)["genotype"])
+    return Genotype.from_dict(read_strategy(inputs, data, fold, strategy)["genotype"]).simplest()
 
 
 def read_strategy(inputs: Inputs, data: LanguageData, fold: str, strategy: str) -> dict[str, Any]:

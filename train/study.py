@@ -46,7 +46,7 @@ class Study:
     seeds: tuple[int, ...]
 
     def blocks(self, folds: Mapping[str, int]) -> list[tuple[Any, ...]]:
-        """Arguments of :func:`study_block`: the costly ones first, without those of :meth:`means`.
+        """Arguments of :func:`study_block`: the costly ones first.
 
         Args:
             folds: number of test folds of each language.
@@ -66,10 +66,9 @@ class Study:
                     found.append((cost, (self, name, languages, numbers)))
         return [block for _, block in sorted(found, key=lambda one: -one[0])]
 
-    def means(self, folds: Mapping[str, int]) -> list[tuple[Any, ...]]:
-        """Arguments of :func:`study_block` for methods that build on others' results."""
-        names = [name for name in self.methods if METHODS[name].kind == MEAN]
-        return [(self, name, (one,), tuple(range(folds[one]))) for name in names for one in self.languages]
+    def late_blocks(self) -> list[tuple[Any, ...]]:
+        """Arguments of :func:`late_block`, for when all blocks are done."""
+        return [(self, name, language) for name in self.methods for language in self.languages]
 
     def seeds_of(self, method: str) -> tuple[int, ...]:
         """The seeds that make a difference to a method."""
@@ -80,6 +79,10 @@ def result_path(study: Study, method: str, language: str, fold: str, seed: int) 
     return study.folder / method / language / f"{fold}-seed{seed}.json"
 
 
+def result_paths(study: Study, method: str, data: LanguageData, fold: Fold) -> list[Path]:
+    return [result_path(study, method, data.language, fold.name, seed) for seed in study.seeds_of(method)]
+
+
 def study_block(study: Study, name: str, languages: tuple[str, ...], numbers: tuple[int, ...]) -> None:
     """One method on some test folds of one language, or of several in one model, with every seed.
 
@@ -87,12 +90,14 @@ def study_block(study: Study, name: str, languages: tuple[str, ...], numbers: tu
     results are the same bit for bit.
     """
     datas = [loaded(study.inputs, language) for language in languages]
+    if len(datas) == 1:
+        numbers = tuple(number for number in numbers if twin(study, name, datas[0], datas[0].folds[number]) is None)
     wanted = [
-        result_path(study, name, data.language, data.folds[number].name, seed)
+        path
         for data in datas
         for number in numbers
         if number < len(data.folds)
-        for seed in study.seeds_of(name)
+        for path in result_paths(study, name, data, data.folds[number])
     ]
     if all(path.is_file() for path in wanted):
         return
@@ -100,8 +105,35 @@ def study_block(study: Study, name: str, languages: tuple[str, ...], numbers: tu
         _heads(study, name, datas, numbers)
         return
     for number in numbers:
-        one_fold = _mean if METHODS[name].kind == MEAN else _probe
-        one_fold(study, name, datas[0], datas[0].folds[number])
+        _probe(study, name, datas[0], datas[0].folds[number])
+
+
+def twin(study: Study, name: str, data: LanguageData, fold: Fold) -> str | None:
+    """An earlier method of the study that trains the very same network on a fold; searches often agree."""
+    method = METHODS[name]
+    if method.kind != HEADS or method.all_languages:
+        return None
+    own = method.genotype(structure_of(study.inputs, data, fold.name, method.structure))
+    for other in study.methods[: study.methods.index(name)]:
+        one = METHODS[other]
+        alike = one.kind == HEADS and one.trains_alike(method)
+        if alike and one.genotype(structure_of(study.inputs, data, fold.name, one.structure)) == own:
+            return other
+    return None
+
+
+def late_block(study: Study, name: str, language: str) -> None:
+    """What one method takes from the results of others: a mean of them, or those of a twin."""
+    data = loaded(study.inputs, language)
+    for fold in data.folds:
+        if all(path.is_file() for path in result_paths(study, name, data, fold)):
+            continue
+        if METHODS[name].kind == MEAN:
+            _mean(study, name, data, fold)
+        elif other := twin(study, name, data, fold):
+            sources = result_paths(study, other, data, fold)
+            for source, path in zip(sources, result_paths(study, name, data, fold), strict=True):
+                write_json(path, {**read_json(source), "method": name, "same_as": other})
 
 
 def _heads(study: Study, name: str, datas: Sequence[LanguageData], numbers: Sequence[int]) -> None:

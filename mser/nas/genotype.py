@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,16 @@ class Genotype:
     @property
     def experts(self) -> tuple[str, ...]:
         return tuple(self.operations)
+
+    def simplest(self) -> Genotype:
+        """The same function with the fewest parts: a gate over a single expert has nothing to weigh.
+
+        >>> alone = Genotype({"a": "skip", "b": "zero"}, "mean", "conditioned", 0, 0)
+        >>> alone.simplest().gate
+        'constant'
+        """
+        kept = sum(name != "zero" for name in self.operations.values())
+        return replace(self, gate="constant") if kept == 1 and self.gate == "conditioned" else self
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "operations": dict(self.operations)}
