@@ -243,9 +243,10 @@ class Training:
                 counts = []
                 for number, group in enumerate(groups):
                     chosen, real = group[step]
-                    batches[number][language] = next(sources[number, language])
-                    at = torch.as_tensor(chosen, device=self.device)
-                    counts.append(masks[number][:, at] * (torch.arange(len(chosen), device=self.device) < real))
+                    batch = batches[number][language] = next(sources[number, language])
+                    # By the batch's own rows, which lie on the device: a copy from the host would wait for it.
+                    real_rows = torch.arange(len(chosen), device=self.device) < real
+                    counts.append(masks[number][:, batch.rows.long()] * real_rows)
                 counted[language] = torch.cat(counts)
             yield batches, counted
 
