@@ -38,11 +38,11 @@ class Corpus:
 
 @dataclass(frozen=True)
 class SharedChoice:
-    """What dev speakers prefer: the weight of other corpora, the inverse penalty, and the UAR there, percent."""
+    """What dev speakers prefer: the weight of other corpora, the inverse penalty, and UAR of each split, percent."""
 
     weight: float
     penalty: float
-    dev_uar: float
+    dev_uar: tuple[float, ...] = ()
 
 
 def window(dev_uar: Sequence[float]) -> range:
@@ -60,15 +60,16 @@ def window(dev_uar: Sequence[float]) -> range:
 def choose(own: Corpus, others: Sequence[Corpus], fold: Fold) -> SharedChoice:
     """Tries every weight and penalty on the fold's dev speakers; the earlier of equals."""
     weights = WEIGHTS if others else WEIGHTS[:1]
-    scores = np.zeros((len(weights), len(PENALTIES)))
-    for split in fold.splits:
+    scores = np.zeros((len(weights), len(PENALTIES), len(fold.splits)))
+    for number, split in enumerate(fold.splits):
         truth = own.emotions[split.dev]
         for row, weight in zip(scores, weights, strict=True):
             inputs = Inputs.of(own, others if weight else [], split.train, split.dev)
             for place, said in enumerate(inputs.predictions(weight, PENALTIES)):
-                row[place] += score(truth, inputs.known[said.argmax(1)]).uar
-    best = np.unravel_index(int(scores.argmax()), scores.shape)
-    return SharedChoice(weights[best[0]], PENALTIES[best[1]], float(scores[best] / len(fold.splits)))
+                row[place, number] = score(truth, inputs.known[said.argmax(1)]).uar
+    means = scores.mean(2)
+    best = np.unravel_index(int(means.argmax()), means.shape)
+    return SharedChoice(weights[best[0]], PENALTIES[best[1]], tuple(scores[best].tolist()))
 
 
 def predict_shared(

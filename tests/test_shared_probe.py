@@ -23,7 +23,7 @@ def corpus(seed: int, count: int = 60, dim: int = 12, noise: float = 1.0, shift:
 def test_alone_it_is_the_logistic_regression_of_standardised_features() -> None:
     own = corpus(0)
     train, test = np.arange(40), np.arange(40, 60)
-    known, said = predict_shared(own, [], train, test, SharedChoice(0.0, 5.0, 0.0))
+    known, said = predict_shared(own, [], train, test, SharedChoice(0.0, 5.0))
     mean, deviation = own.features[train].mean(0), own.features[train].std(0)
     inputs = (own.features - mean) / deviation / np.sqrt(12)
     # The indicator of the only corpus is the same for every row: a penalised second bias.

@@ -24,7 +24,8 @@ class Method:
         title, description: for readers.
         kind: ``PROBE``: logistic regression on one layer. ``SHARED_PROBE``: the same on several layers, with other
             corpora (:mod:`mser.shared_probe`). ``HEADS``: gates and heads on all experts. ``FAITHFUL``: the authors'
-            network (:mod:`mser.faithful`), which has no genotype. ``MEAN``: the mean of other methods' probabilities.
+            network (:mod:`mser.faithful`), which has no genotype. ``MEAN``: the mean of other methods' probabilities,
+            weighted by their dev UAR as experts are at the start of training.
         of: for ``MEAN``: the names of the other methods.
         structure: the search strategy whose genotype is trained; see :data:`mser.nas.search.STRATEGIES`.
         gate: instead of the genotype's.
@@ -160,9 +161,9 @@ METHODS: dict[str, Method] = {
     ),
     "best": Method(
         "best preset",
-        "Mean of shared logistic regression and the shared head.",
+        "Mean of shared logistic regression and the multi-domain model, weighted by their UAR on dev speakers.",
         kind=MEAN,
-        of=("shared-logistic", "shared-head"),
+        of=("shared-logistic", "multi-domain"),
     ),
     "logistic-transductive": Method(
         "logistic regression, speakers normalised",

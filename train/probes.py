@@ -47,7 +47,7 @@ def shared_layers(
     probabilities = np.zeros((len(fold.test), len(data.emotions)))
     probabilities[:, [data.emotions.index(str(emotion)) for emotion in known]] = said
     chosen = {"upstream": upstream, "layers": list(layers), "weight": choice.weight, "penalty": choice.penalty}
-    return probabilities, {**chosen, "dev_uar": choice.dev_uar}
+    return probabilities, {**chosen, "dev_uar": float(np.mean(choice.dev_uar)), "dev_uar_of_splits": choice.dev_uar}
 
 
 def _corpus(data: LanguageData, upstream: str, normalise: str, layers: range) -> Corpus:

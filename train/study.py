@@ -23,10 +23,10 @@ from mser.protocol import Fold, everyone
 from train.data import LanguageData
 from train.fit import Replica, fit, predict
 from train.keeper import Fitted
-from train.methods import FAITHFUL, HEADS, MEAN, METHODS, PROBE, Method
+from train.methods import FAITHFUL, HEADS, MEAN, METHODS, PROBE, SHARED_PROBE, Method
 from train.prior import prior_of
 from train.probes import shared_layers, single_layer
-from train.search import fold_probes, loaded, structure_of
+from train.search import fold_probes, loaded, read_strategy, structure_of
 from train.settings import Inputs
 
 #: Between the seeds of the members of one ensemble.
@@ -282,16 +282,31 @@ def _probe(study: Study, name: str, data: LanguageData, fold: Fold) -> None:
 
 
 def _mean(study: Study, name: str, data: LanguageData, fold: Fold) -> None:
-    """The mean of other methods' probabilities, seed by seed; a method without seeds gives all the same."""
+    """The weighted mean of other methods' probabilities, seed by seed; a method without seeds gives all the same.
+
+    The weights follow the methods' UAR on the dev speakers of the fold's first split, as experts' do at the start of
+    training (:func:`train.prior.prior_of`).
+    """
+    dev = np.array([_dev_uar(study, part, data, fold) for part in METHODS[name].of])
+    weights = np.exp((dev - dev.max()) / study.inputs.settings.expert_scale)
+    weights /= weights.sum()
     for seed in study.seeds:
         parts = []
         for part in METHODS[name].of:
             own = seed if METHODS[part].seeded else study.seeds[0]
             parts.append(read_json(result_path(study, part, data.language, fold.name, own)))
-        probabilities = np.mean([part["probabilities"] for part in parts], axis=0)
+        probabilities = np.average([part["probabilities"] for part in parts], axis=0, weights=weights)
         path = result_path(study, name, data.language, fold.name, seed)
-        facts = {"method": name, "seed": seed, "of": METHODS[name].of}
+        facts = {"method": name, "seed": seed, "of": dict(zip(METHODS[name].of, weights.tolist(), strict=True))}
         _write(path, data, fold, probabilities, sum(part["seconds"] for part in parts), facts)
+
+
+def _dev_uar(study: Study, name: str, data: LanguageData, fold: Fold) -> float:
+    """UAR on the dev speakers of the fold's first split: of a probe, or of a searched structure trained there."""
+    if METHODS[name].kind == SHARED_PROBE:
+        result = read_json(result_path(study, name, data.language, fold.name, study.seeds[0]))
+        return float(result["chosen"]["dev_uar_of_splits"][0])
+    return float(read_strategy(study.inputs, data, fold.name, METHODS[name].structure)["dev_uar"])
 
 
 def _write(
