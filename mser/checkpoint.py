@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from mser.errors import RunError
 from mser.faithful import FaithfulModel
@@ -59,21 +60,7 @@ def load_model(path: Path) -> tuple[Model, dict[str, Any]]:
     Raises:
         RunError: there is none, it is damaged, or of another schema version.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            head = json.loads(file.metadata()["mser"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise RunError("A model cannot be read.", file=path, found=error, hint="run `make train` again") from error
-    if head["schema_version"] != SCHEMA_VERSION:
-        raise RunError(
-            "The model has another schema version.",
-            file=path,
-            field="schema_version",
-            expected=SCHEMA_VERSION,
-            found=head["schema_version"],
-            hint="run `make train` again",
-        )
+    head, tensors = _read(path, weights=True)
     experts = [ExpertShape(**shape) for shape in head["experts"]]
     domains = [
         Domain(
@@ -88,3 +75,32 @@ def load_model(path: Path) -> tuple[Model, dict[str, Any]]:
     model = KINDS[head["kind"]](domains, experts, ModelSettings(**head["settings"]))
     model.load_state_dict(tensors)
     return model, head["facts"]
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a model, without its weights.
+
+    Raises:
+        RunError: as :func:`load_model`.
+    """
+    return dict(_read(path, weights=False)[0]["facts"])
+
+
+def _read(path: Path, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            head = json.loads(file.metadata()["mser"])
+            names = list(file.keys()) if weights else []
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise RunError("A model cannot be read.", file=path, found=error, hint="run `make train` again") from error
+    if head["schema_version"] != SCHEMA_VERSION:
+        raise RunError(
+            "The model has another schema version.",
+            file=path,
+            field="schema_version",
+            expected=SCHEMA_VERSION,
+            found=head["schema_version"],
+            hint="run `make train` again",
+        )
+    return head, tensors

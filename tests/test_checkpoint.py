@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from toys import random_batch
 
-from mser.checkpoint import load_model, save_model
+from mser.checkpoint import load_model, read_facts, save_model
 from mser.errors import RunError
+from mser.faithful import FaithfulModel
 from mser.model import Domain, ExpertShape, ModelSettings, MultiGateModel, Prior
 from mser.nas.genotype import Genotype
 
@@ -88,3 +89,29 @@ def test_the_head_of_the_file_is_plain_json(tmp_path: Path, model: MultiGateMode
     length = int.from_bytes(content[:8], "little")
     head = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["mser"])
     assert [one["language"] for one in head["domains"]] == ["de", "it"]
+
+
+def test_facts_are_read_without_the_weights(tmp_path: Path, model: MultiGateModel) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, model, {"method": "fixed"})
+    assert read_facts(path) == {"method": "fixed"}
+    with pytest.raises(RunError, match="make train"):
+        read_facts(tmp_path / "none.safetensors")
+
+
+def test_every_kind_of_model_is_read_back_as_what_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    genotype = Genotype({"e0": "skip", "e1": "skip"}, "mean", "constant", 1, 8)
+    domains = [Domain(one, ("anger", "joy"), genotype, Prior.uniform(SHAPES)) for one in ("de", "it")]
+    shared = MultiGateModel(domains, SHAPES, ModelSettings(hidden=8, shared_head=True))
+    lacking = Domain(
+        "it", ("anger",), Genotype({"e1": "skip"}, "mean", "constant", 0, 0), Prior.uniform(SHAPES[1:]), ("e1",)
+    )
+    for number, one in enumerate([shared, FaithfulModel(domains, SHAPES), MultiGateModel([lacking], SHAPES)]):
+        path = tmp_path / f"{number}.safetensors"
+        save_model(path, one, {})
+        loaded, _ = load_model(path)
+        assert type(loaded) is type(one)
+        assert loaded.structure == one.structure
+        for name, value in one.state_dict().items():
+            assert torch.equal(loaded.state_dict()[name], value)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mser.checkpoint import save_model
+from mser.checkpoint import read_facts, save_model
 from mser.config import read_json, write_json
 from mser.faithful import FaithfulModel
 from mser.loader import Loader
@@ -351,7 +351,8 @@ def final_models(study: Study) -> list[Path]:
     for languages in groups:
         path = study.folder / ("model.safetensors" if method.all_languages else f"model-{languages[0]}.safetensors")
         paths.append(path)
-        if not path.is_file():
+        # A run that was given other methods since has another one for use.
+        if not path.is_file() or read_facts(path).get("method") != name:
             _final_model(study, name, languages, path)
     return paths
 
