@@ -134,7 +134,7 @@ def _dev_uar(
         torch.manual_seed(SEARCH_SEED)
         model = MultiGateModel([Domain(language, data.emotions, genotype, prior)], data.shapes, inputs.settings.model)
         replicas.append(Replica(model, {language: split.train}, SEARCH_SEED))
-    fit(replicas, {language: loader}, {language: fold.train}, inputs.settings.fit, together=True)
+    fit(replicas, {language: loader}, {language: fold.train}, inputs.settings.fit)
     truth = data.labels[split.dev].numpy()
     return [score(truth, predict(replica.model, language, loader, split.dev)[0].argmax(1)).uar for replica in replicas]
 
