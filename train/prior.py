@@ -34,7 +34,8 @@ def prior_of(
     """
     layers = {name: torch.tensor(scores) / settings.layer_scale for name, scores in probes.items()}
     layers = {name: logits - logits.max() for name, logits in layers.items()}
-    best = torch.tensor([max(scores) for scores in probes.values()]) / settings.expert_scale
+    # By name: probes that were read from a file are in another order than the experts.
+    best = torch.tensor([max(probes[expert.name]) for expert in experts]) / settings.expert_scale
     standard = {expert.name: expert.standard(train) for expert in experts}
     return Prior(layers, best - best.max(), standard)
 
