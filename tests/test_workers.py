@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +205,52 @@ def test_a_block_has_one_thread_wherever_it_runs_since_sums_over_several_have_ot
 
 def test_there_is_a_worker_at_least() -> None:
     assert default_workers() >= 1
+
+
+def report_and_wait(folder: Path, number: int) -> None:
+    (folder / f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from test_workers import report_and_wait
+from train.workers import Placing, run_blocks
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    run_blocks(report_and_wait, [(folder, 0), (folder, 1)], Placing(workers=2), lambda done, total: None)
+"""
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(KILLED, encoding="utf-8")
+    folder = tmp_path / "blocks"
+    folder.mkdir()
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    parent = subprocess.Popen([sys.executable, str(program), str(folder)], env={**os.environ, "PYTHONPATH": path})
+    try:
+        workers = waited(lambda: sorted(int(one.stem) for one in folder.glob("*.pid")), lambda found: len(found) == 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert waited(lambda: [one for one in workers if alive(one)], lambda found: not found) == []
+
+
+def waited(look: Callable[[], list[int]], wanted: Callable[[list[int]], bool]) -> list[int]:
+    """What is seen once it is as wanted, or after two minutes."""
+    for _ in range(1200):
+        if wanted(found := look()):
+            break
+        time.sleep(0.1)
+    return found
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
