@@ -13,8 +13,8 @@ from commands import QUICK, must, results_of, run
 from sklearn.metrics import balanced_accuracy_score
 
 from extract.demo import make_demo_corpora
-from mser.nas.genotype import Genotype
 from mser.checkpoint import load_model
+from mser.nas.genotype import Genotype
 
 
 @pytest.fixture(scope="module")
