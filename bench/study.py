@@ -23,10 +23,10 @@ from mser.config import Workspace, read_json
 from mser.nas.search import STRATEGIES
 from train.data import Features
 from train.fit import FitSettings, fit, predict
+from train.heads import domains_of, loaders_of, replica_of, shared_labels
 from train.methods import METHODS
 from train.search import loaded
 from train.settings import Inputs, StudySettings
-from train.study import domains_of, loaders_of, replica_of, shared_labels
 
 #: Methods of the study on the leaky split.
 LEAKY_METHODS = ("logistic", "fixed", "fixed-multi")

@@ -8,6 +8,15 @@ import torch
 from torch import Tensor, nn
 
 
+def is_mixture(name: str) -> bool:
+    """Whether a parameter of this name is a layer mix or a constant gate: few numbers, to be learned fast.
+
+    >>> is_mixture("networks.lang_de.mixes.0.logits"), is_mixture("projections.0.weight")
+    (True, False)
+    """
+    return name.endswith("logits")
+
+
 class LayerMix(nn.Module):
     """A convex mixture of an expert's standardised layers: sum_l softmax(a)_l (x_l - shift_l) scale_l.
 

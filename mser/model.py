@@ -324,7 +324,3 @@ class MultiGateModel(nn.Module):
             self.experts[number].name: mix.weights().tolist()
             for number, mix in zip(network.used, network.mixes, strict=True)
         }
-
-    def mixture_parameters(self) -> list[nn.Parameter]:
-        """Logits of layer mixes and constant gates: few, and to be learned faster than weights."""
-        return [value for name, value in self.named_parameters() if name.endswith("logits")]

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from mser.metrics import score
 from mser.protocol import Fold
@@ -24,8 +25,6 @@ from mser.protocol import Fold
 WEIGHTS, PENALTIES = (0.0, 0.3, 1.0, 2.0), (1.5, 5.0, 15.0)
 #: Directions of largest variance that are kept: beyond them the penalty leaves nothing.
 DIRECTIONS = 300
-#: A feature that varies less than this is taken for constant.
-SMALLEST_DEVIATION = 1e-5
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,13 @@ class Inputs:
         kept = [np.isin(other.emotions, known) for other in others]
         parts = [(own.features[train], own.emotions[train])]
         parts += [(other.features[mask], other.emotions[mask]) for other, mask in zip(others, kept, strict=True)]
-        shift, scale = _moments(parts[0][0])
-        rows = np.concatenate([(features - _moments(features)[0]) / _moments(features)[1] for features, _ in parts])
+        scalers = [StandardScaler().fit(features) for features, _ in parts]
+        rows = np.concatenate([scaler.transform(part[0]) for scaler, part in zip(scalers, parts, strict=True)])
         basis = PCA(min(DIRECTIONS, *rows.shape), svd_solver="randomized", random_state=0).fit(rows)
         size = np.sqrt(rows.shape[1])
         place = np.repeat(np.arange(len(parts)), [len(emotions) for _, emotions in parts])
         indicators = np.eye(len(parts))
-        asked = basis.transform((own.features[test] - shift) / scale) / size
+        asked = basis.transform(scalers[0].transform(own.features[test])) / size
         return cls(
             known,
             np.concatenate([basis.transform(rows) / size, indicators[place]], axis=1),
@@ -131,8 +130,3 @@ class Inputs:
                 classifier.set_params(C=penalty).fit(self.rows, self.emotions, sample_weight=weights)
                 said.append(classifier.predict_proba(self.asked))
         return said
-
-
-def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    deviation = features.std(0)
-    return features.mean(0), np.where(deviation > SMALLEST_DEVIATION, deviation, 1.0)

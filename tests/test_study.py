@@ -23,8 +23,9 @@ from mser.loader import Loader
 from mser.model import ModelSettings
 from mser.nas.settings import SearchSettings
 from mser.store import Provenance, ShardEntry, Store, write_shard
-from train import methods, study
+from train import heads, methods, run, settings, study
 from train.data import Features
+from train.final import final_method, final_models
 from train.fit import FitSettings, Replica, fit, predict
 from train.keeper import Fitted
 from train.methods import Method
@@ -32,7 +33,7 @@ from train.objective import LossSettings
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored
 from train.search import folds_to_search, read_strategy, search_block, strategy_path
 from train.settings import Inputs, StudySettings
-from train.study import Study, final_models, result_path, study_block
+from train.study import Study, result_path, study_block
 
 SETTINGS = StudySettings(
     features=Features("frames"),
@@ -114,7 +115,7 @@ def test_a_result_holds_a_prediction_of_every_test_utterance_and_the_model_that_
             assert one["truth"] == data.labels[fold.test].tolist()
             assert {data.utterances[row].speaker for row in fold.test} == {one["fold"]}
             np.testing.assert_allclose(np.sum(one["probabilities"], axis=1), 1, atol=1e-5)
-            assert (one["best_epoch"], one["diverged"], len(one["losses"])) == (1, [], 2)
+            assert (one["best_epoch"], one["diverged"], len(one["losses"])) == (1, None, 2)
         path = result_path(wanted, "fixed", "de", fold.name, 0).with_suffix(".safetensors")
         model, facts = load_model(path)
         assert (facts["fold"], facts["seed"], facts["data"]) == (fold.name, 0, data.fingerprint)
@@ -195,7 +196,7 @@ def test_blocks_that_are_done_are_not_trained_again(root: Path, monkeypatch: pyt
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(study, "fit", refused)
+    monkeypatch.setattr(heads, "fit", refused)
     monkeypatch.setattr(study, "single_layer", refused)
     run_all(wanted)
 
@@ -253,24 +254,6 @@ def add_method(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Method], None]
     return lambda name, method: monkeypatch.setitem(methods.METHODS, name, method)
 
 
-def test_members_of_an_ensemble_are_averaged(root: Path, add_method: Callable[[str, Method], None]) -> None:
-    add_method("pair", Method("pair", "d.", members=2))
-    wanted = study_of(root, "pair", "fixed", seeds=(0,))
-    other = study_of(root, "fixed", seeds=(study.MEMBER_STRIDE,))
-    for one in (wanted, replace(other, folder=root / "runs" / "other")):
-        run_all(one)
-    second = replace(other, folder=root / "runs" / "other")
-    for fold in ("s0", "s3"):
-        paths = [
-            result_path(wanted, "fixed", "de", fold, 0),
-            result_path(second, "fixed", "de", fold, study.MEMBER_STRIDE),
-            result_path(wanted, "pair", "de", fold, 0),
-        ]
-        first, another, pair = (np.array(read_json(path)["probabilities"]) for path in paths)
-        np.testing.assert_allclose(pair, (first + another) / 2, atol=1e-4)
-        assert not np.allclose(first, another, atol=1e-3)
-
-
 def test_early_stopping_holds_dev_speakers_back_from_training(
     root: Path, add_method: Callable[[str, Method], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +264,7 @@ def test_early_stopping_holds_dev_speakers_back_from_training(
         seen.extend(replicas)
         return fit(replicas, *rest, **named)
 
-    monkeypatch.setattr(study, "fit", watched)
+    monkeypatch.setattr(heads, "fit", watched)
     wanted = study_of(root, "stopping", seeds=(0,))
     run_all(wanted)
     folds = wanted.inputs.load("de").folds
@@ -325,8 +308,8 @@ def test_models_for_use_are_trained_on_every_speaker_and_know_their_languages(
 
 def test_a_transductive_method_is_never_the_model_for_use(add_method: Callable[[str, Method], None]) -> None:
     add_method("normal", Method("normal", "d.", normalise="speaker"))
-    assert study.final_method(study_of(Path("none"), "normal")) is None
-    assert study.final_method(study_of(Path("none"), "fixed", "normal")) == "fixed"
+    assert final_method(study_of(Path("none"), "normal")) is None
+    assert final_method(study_of(Path("none"), "fixed", "normal")) == "fixed"
 
 
 def test_a_search_writes_a_file_for_each_strategy_beside_the_probes_and_does_nothing_twice(root: Path) -> None:
@@ -394,3 +377,17 @@ def test_probes_are_made_once_for_each_fold_that_lacks_them(root: Path) -> None:
     for block in blocks[:2]:
         probe_block(*block)
     assert probe_blocks(wanted, datas) == blocks[2:]
+
+
+def test_what_an_earlier_recipe_found_is_not_gone_on_with(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = Inputs(root, UPSTREAMS, SETTINGS)
+    data = inputs.load("de")
+    before = inputs.search_folder(data)
+    folder = open_run(inputs, [data], ("fixed",), (0,), "").folder
+    open_run(inputs, [data], ("fixed",), (0,), "mine")
+    monkeypatch.setattr(settings, "RECIPE", settings.RECIPE + 1)
+    monkeypatch.setattr(run, "RECIPE", settings.RECIPE)
+    assert inputs.search_folder(data) != before
+    assert open_run(inputs, [data], ("fixed",), (0,), "").folder != folder
+    with pytest.raises(RunError, match="another version"):
+        open_run(inputs, [data], ("fixed",), (0,), "mine")

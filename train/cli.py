@@ -21,13 +21,14 @@ from mser.nas.settings import SearchSettings
 from mser.protocol import PROTOCOLS
 from train.data import Features, LanguageData
 from train.evaluate import evaluate
+from train.final import final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
 from train.report import genotype_picture, terminal_table, write_report
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
 from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, strategy_path
 from train.settings import Inputs, StudySettings, changed
-from train.study import Study, final_models, late_block, study_block
+from train.study import Study, late_block, study_block
 from train.workers import Placing, default_workers, run_blocks
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mser.config import Workspace, fingerprint, store_name
 from mser.errors import ConfigError, StoreError
-from mser.experts import Expert, frames_expert, pooled_expert, pooled_moments, scale_of
+from mser.experts import Expert, frames_expert, pooled_expert
 from mser.manifest import Utterance, read_manifests
 from mser.model import ExpertShape
 from mser.nas.genotype import FRAMES_SPACE, POOLED_SPACE, SearchSpace
@@ -96,13 +96,14 @@ class LanguageData:
     def experts(self) -> tuple[Expert, ...]:
         """One an upstream, as cached."""
         if self.features.kind == "pooled":
-            found = [pooled_expert(stores, self.utterances) for stores in self.stores.values()]
-        else:
-            rate = self.features.frame_rate
-            found = [frames_expert(stores, self.utterances, rate) for stores in self.stores.values()]
-        for expert in found:
-            expert.require_finite()
-        return tuple(found)
+            return self.pooled_experts
+        rate = self.features.frame_rate
+        return _finite(frames_expert(stores, self.utterances, rate) for stores in self.stores.values())
+
+    @cached_property
+    def pooled_experts(self) -> tuple[Expert, ...]:
+        """One an upstream: mean and deviation over frames."""
+        return _finite(pooled_expert(stores, self.utterances) for stores in self.stores.values())
 
     @cached_property
     def speaker_experts(self) -> tuple[Expert, ...]:
@@ -119,13 +120,10 @@ class LanguageData:
 
     def means(self, upstream: str, normalise: str = "none") -> np.ndarray:
         """Means over frames: (N, L, D) float32, for probes."""
-        means = pooled_moments(self.stores[upstream], self.utterances)[:, :, 0]
+        expert = self.pooled_experts[list(self.stores).index(upstream)]
         if normalise == "speaker":
-            for number in range(int(self.speakers.max()) + 1):
-                own = self.speakers == number
-                deviation, mean = torch.std_mean(means[own], dim=0, correction=0)
-                means[own] = (means[own] - mean) * scale_of(deviation)
-        return means.numpy()
+            expert = expert.by_group(self.speakers)
+        return expert.moments[:, :, 0, : expert.dim // 2].numpy()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -137,6 +135,14 @@ class LanguageData:
         places = [self.protocol, str(self.published)] if self.protocol != "speakers" else []
         features = [self.features.kind, self.features.frame_rate]
         return fingerprint([self.language, self.manifests, stores, *features, *places])
+
+
+def _finite(experts: Iterable[Expert]) -> tuple[Expert, ...]:
+    """The experts; raises StoreError, naming the utterance, where one holds NaN."""
+    found = tuple(experts)
+    for expert in found:
+        expert.require_finite()
+    return found
 
 
 def cached_upstreams(workspace: Workspace, corpora: Sequence[str]) -> list[str]:

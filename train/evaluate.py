@@ -268,9 +268,9 @@ def _diverged(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]
     """A sentence for each method and language of which a training diverged."""
     found = []
     for (language, method), own in results.items():
-        lost = [one for one in own if one.get("diverged")]
+        lost = [one for one in own if one.get("diverged") is not None]
         if lost:
-            places = ", ".join(f"{one['fold']} seed {one['seed']} in epoch {one['diverged'][0]}" for one in lost[:5])
+            places = ", ".join(f"{one['fold']} seed {one['seed']} in epoch {one['diverged']}" for one in lost[:5])
             found.append(
                 f"{len(lost)} of {len(own)} trainings of {method} on {language} diverged and were stopped; the weights "
                 f"of the epoch before count ({places}{', ...' if len(lost) > 5 else ''})."

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mser.checkpoint import Model
 from mser.errors import ConfigError, RunError
+from mser.gating import is_mixture
 from mser.loader import Batch, Loader
 from mser.metrics import score
 from train.keeper import Fitted, Keeper
@@ -120,21 +121,10 @@ def _fit_what_fits(
     for replica, values in zip(replicas, began, strict=True):
         replica.model.load_state_dict(values)
     torch.cuda.empty_cache()
-    middle = len(replicas) // 2
-    halves = [replicas[:middle], replicas[middle:]]
     found: list[Fitted] = []
-    for half in halves:
-        # Halves may cut through a seed's group; each is grouped anew.
-        parts = {
-            number: one
-            for numbers in grouped(half)
-            for number, one in zip(
-                numbers,
-                _fit_what_fits([half[at] for at in numbers], loaders, population, settings, shared_labels),
-                strict=True,
-            )
-        }
-        found += [parts[number] for number in range(len(half))]
+    for half in (replicas[: len(replicas) // 2], replicas[len(replicas) // 2 :]):
+        # Anew from the start: a half may cut through a seed's group.
+        found += fit(half, loaders, population, settings, shared_labels, together=True)
     return found
 
 
@@ -173,7 +163,7 @@ class Training:
         self.steps = math.ceil(sum(len(rows) for rows in population.values()) / settings.batch_size)
         self.epochs = max(settings.epochs, math.ceil(settings.least_steps / self.steps))
         self.seeds = list(dict.fromkeys(replica.seed for replica in replicas))
-        objectives = [self._objective(replica, shared_labels) for replica in replicas]
+        objectives = [self._objective(replica, shared_labels).to(self.device) for replica in replicas]
         self.program: Single | Stacked
         if len(replicas) == 1:
             self.program = Single(objectives[0], self.seeds[0], self.device)
@@ -196,8 +186,8 @@ class Training:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         named = self.program.parameters()
-        mixtures = [value for name, value in named.items() if name.endswith("logits")]
-        weights = [value for name, value in named.items() if not name.endswith("logits")]
+        mixtures = [value for name, value in named.items() if is_mixture(name)]
+        weights = [value for name, value in named.items() if not is_mixture(name)]
         settings = self.settings
         return torch.optim.AdamW(
             [

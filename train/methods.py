@@ -33,7 +33,6 @@ class Method:
         model, fit, loss: settings that differ, by name.
         normalise: ``speaker`` takes each speaker's mean off and divides by the speaker's deviation, of test speakers
             too, without labels: transductive, and marked so.
-        members: models that differ in their seed and whose probabilities are averaged.
     """
 
     title: str
@@ -46,7 +45,6 @@ class Method:
     fit: Mapping[str, Any] = field(default_factory=dict)
     loss: Mapping[str, Any] = field(default_factory=dict)
     normalise: str = "none"
-    members: int = 1
     of: tuple[str, ...] = ()
 
     @property

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from mser.augment import draw_partners
@@ -14,7 +13,7 @@ from mser.checkpoint import Model
 from mser.errors import ConfigError
 from mser.gating import gate_imbalance
 from mser.loader import Batch
-from mser.losses import GE2ESoftmaxLoss, SupervisedContrastiveLoss, balanced_weights
+from mser.losses import GE2ESoftmaxLoss, SupervisedContrastiveLoss, balanced_weights, weighted_cross_entropy
 from mser.noise import Noise
 
 CONTRASTIVE = ("supcon", "ge2e", "ge2e-truncated", "none")
@@ -119,10 +118,7 @@ class Objective(nn.Module):
     ) -> Tensor:
         weights = counts * getattr(self, f"balance_{language}")[labels]
         if partners is None:
-            each = functional.cross_entropy(
-                logits, labels, reduction="none", label_smoothing=self.settings.label_smoothing
-            )
-            return (each * weights).sum()
+            return weighted_cross_entropy(logits, labels, weights, self.settings.label_smoothing)
         size = logits.shape[1]
         targets = partners @ (labels[:, None] == torch.arange(size, device=labels.device)).to(partners.dtype)
         targets = targets * (1 - self.settings.label_smoothing) + self.settings.label_smoothing / size

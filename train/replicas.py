@@ -39,10 +39,10 @@ class Replicas(Protocol):
 
 
 class Single:
-    """One replica, run as it is."""
+    """One replica, run as it is, on the device where it lies."""
 
     def __init__(self, objective: Objective, seed: int, device: torch.device) -> None:
-        self.objective = objective.to(device)
+        self.objective = objective
         self.seed = torch.tensor(seed, dtype=torch.int32, device=device)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -66,20 +66,18 @@ class Stacked:
     """R replicas of one structure, S groups of F: every operation runs once for all of them.
 
     Args:
-        objectives: R, group by group. seeds: S.
+        objectives: R, group by group, on the device. seeds: S.
     """
 
     def __init__(self, objectives: Sequence[Objective], seeds: Sequence[int], device: torch.device) -> None:
         self.objectives, self.groups = list(objectives), len(seeds)
         self.seeds = torch.tensor(seeds, dtype=torch.int32, device=device)
         self._parameters = {
-            name: torch.stack([dict(one.named_parameters())[name].detach() for one in objectives])
-            .to(device)
-            .requires_grad_()
+            name: torch.stack([dict(one.named_parameters())[name].detach() for one in objectives]).requires_grad_()
             for name, _ in objectives[0].named_parameters()
         }
         self._buffers = {
-            name: torch.stack([dict(one.named_buffers())[name] for one in objectives]).to(device)
+            name: torch.stack([dict(one.named_buffers())[name] for one in objectives])
             for name, _ in objectives[0].named_buffers()
         }
         # A skeleton without values: what runs is the stacked tensors.

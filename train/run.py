@@ -16,7 +16,7 @@ from train.fit import FitSettings
 from train.methods import MEAN, METHODS, strategies
 from train.objective import LossSettings
 from train.search import fold_probes, folds_to_search, loaded, probes_path, read_strategy
-from train.settings import Inputs, StudySettings
+from train.settings import RECIPE, Inputs, StudySettings
 from train.study import Study
 
 CONFIG, TIMINGS = "config.json", "timings.json"
@@ -31,7 +31,7 @@ def open_run(
         name: of the folder; made from the inputs if empty.
 
     Raises:
-        RunError: the folder belongs to other inputs or settings.
+        RunError: the folder belongs to other inputs or settings, or to an earlier recipe.
     """
     languages = tuple(data.language for data in datas)
     config = {
@@ -45,13 +45,14 @@ def open_run(
             for data in datas
         },
         "settings": inputs.settings.to_dict(),
+        "recipe": RECIPE,
     }
     key = fingerprint(config)
     folder = inputs.workspace.runs / (name or f"{'-'.join(languages)}-{key[:8]}")
     path = folder / CONFIG
     if path.is_file() and read_json(path).get("fingerprint") != key:
         raise RunError(
-            "The run folder belongs to other inputs or settings.",
+            "The run folder belongs to other inputs or settings, or to another version of the training.",
             file=path,
             field="fingerprint",
             expected=key,

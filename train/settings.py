@@ -16,6 +16,11 @@ from train.data import Features, LanguageData, load_languages
 from train.fit import FitSettings
 
 
+#: Version of how structures are searched and heads are trained, whatever the settings. A change that makes other results
+#: raises it, so that nothing an earlier version found is gone on with.
+RECIPE = 1
+
+
 @dataclass(frozen=True)
 class StudySettings:
     """Settings of search and training.
@@ -115,5 +120,5 @@ class Inputs:
 
     def search_folder(self, data: LanguageData) -> Path:
         """Where the searches of a language lie: another folder for other inputs or settings."""
-        key = fingerprint([data.fingerprint, self.settings.to_dict()])
+        key = fingerprint([RECIPE, data.fingerprint, self.settings.to_dict()])
         return self.workspace.searches / f"{data.language}-{key[:8]}"

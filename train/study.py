@@ -7,32 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from mser.checkpoint import read_facts, save_model
+from mser.checkpoint import save_model
 from mser.config import read_json, write_json
-from mser.faithful import FaithfulModel
 from mser.loader import Loader
-from mser.model import Domain, ExpertShape, MultiGateModel
-from mser.protocol import Fold, everyone
+from mser.model import Domain
+from mser.protocol import Fold
 from train.data import LanguageData
-from train.fit import Replica, fit, predict
+from train.fit import Replica, predict
+from train.heads import domains_of, fit_all, loaders_of, replica_of
 from train.keeper import Fitted
-from train.methods import FAITHFUL, HEADS, MEAN, METHODS, PROBE, SHARED_PROBE, Method
-from train.prior import prior_of
+from train.methods import HEADS, MEAN, METHODS, PROBE, SHARED_PROBE
 from train.probes import shared_layers, single_layer
 from train.search import fold_probes, loaded, read_strategy, structure_of
 from train.settings import Inputs
-
-#: Between the seeds of the members of one ensemble.
-MEMBER_STRIDE = 10_007
-#: Of the authors' code, over the number of languages.
-FAITHFUL_RATE = 5e-4
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class Study:
                 count = max(folds[language] for language in languages)
                 for start in range(0, count, size):
                     numbers = tuple(range(start, min(start + size, count)))
-                    cost = method.trained * method.members * len(numbers) * len(languages)
+                    cost = method.trained * len(numbers) * len(languages)
                     found.append((cost, (self, name, languages, numbers)))
         return [block for _, block in sorted(found, key=lambda one: -one[0])]
 
@@ -141,98 +134,16 @@ def _heads(study: Study, name: str, datas: Sequence[LanguageData], numbers: Sequ
     method, inputs = METHODS[name], study.inputs
     loaders = loaders_of(inputs, datas, method)
     began = time.monotonic()
-    keys = [(number, seed, member) for number in numbers for seed in study.seeds for member in range(method.members)]
+    keys = [(number, seed) for number in numbers for seed in study.seeds]
     folds = {number: [data.folds[number % len(data.folds)] for data in datas] for number in numbers}
-    domains = {number: domains_of(study.inputs, method, datas, folds[number]) for number in numbers}
-    replicas = [
-        replica_of(inputs, method, datas, folds[number], domains[number], seed + MEMBER_STRIDE * member)
-        for number, seed, member in keys
-    ]
+    domains = {number: domains_of(inputs, method, datas, folds[number]) for number in numbers}
+    replicas = [replica_of(inputs, method, datas, folds[number], domains[number], seed) for number, seed in keys]
     fitted = fit_all(inputs, method, datas, loaders, replicas)
     seconds = (time.monotonic() - began) / len(replicas)
-    trained = dict(zip(keys, zip(replicas, fitted, strict=True), strict=True))
-    for number in numbers:
-        for seed in study.seeds:
-            members = [trained[number, seed, member] for member in range(method.members)]
-            for data, fold, domain in zip(datas, folds[number], domains[number], strict=True):
-                if number < len(data.folds):
-                    loader = loaders[data.language]
-                    _test(study, name, data, fold, domain, loader, members, seed, seconds * len(members))
-
-
-def loaders_of(inputs: Inputs, datas: Sequence[LanguageData], method: Method) -> dict[str, Loader]:
-    """A loader for each language, over its experts as the method normalises them."""
-    return {
-        data.language: Loader(data.normalised(method.normalise), data.labels, inputs.device, inputs.placement)
-        for data in datas
-    }
-
-
-def domains_of(inputs: Inputs, method: Method, datas: Sequence[LanguageData], folds: Sequence[Fold]) -> list[Domain]:
-    """For each language where its network starts: structure and mixtures, found on the fold's training speakers."""
-    found = []
-    for data, fold in zip(datas, folds, strict=True):
-        genotype = structure_of(inputs, data, fold.name, method.structure)
-        probes = fold_probes(inputs, data, fold, method.normalise)
-        prior = prior_of(probes, data.normalised(method.normalise), fold.train, inputs.settings)
-        names = tuple(shape.name for shape in data.shapes)
-        found.append(Domain(data.language, data.emotions, method.genotype(genotype), prior, names))
-    return found
-
-
-def replica_of(
-    inputs: Inputs,
-    method: Method,
-    datas: Sequence[LanguageData],
-    folds: Sequence[Fold],
-    domains: Sequence[Domain],
-    seed: int,
-) -> Replica:
-    """A model with its training rows; with early stopping the fold's first dev speakers are no training rows."""
-    torch.manual_seed(seed)
-    kind = FaithfulModel if method.kind == FAITHFUL else MultiGateModel
-    model = kind(domains, every_shape(datas), method.model_settings(inputs.settings.model))
-    named = {data.language: fold for data, fold in zip(datas, folds, strict=True)}
-    if not method.fit_settings(inputs.settings.fit).patience:
-        return Replica(model, {language: fold.train for language, fold in named.items()}, seed)
-    splits = {language: fold.splits[0] for language, fold in named.items()}
-    rows = {language: split.train for language, split in splits.items()}
-    return Replica(model, rows, seed, {language: split.dev for language, split in splits.items()})
-
-
-def every_shape(datas: Sequence[LanguageData]) -> list[ExpertShape]:
-    """The experts of all languages; a language may lack some."""
-    return list({shape.name: shape for data in datas for shape in data.shapes}.values())
-
-
-def fit_all(
-    inputs: Inputs,
-    method: Method,
-    datas: Sequence[LanguageData],
-    loaders: Mapping[str, Loader],
-    replicas: Sequence[Replica],
-) -> list[Fitted]:
-    """Trains the replicas; the order of their batches is over all rows of their languages."""
-    population = {data.language: np.arange(len(data.utterances)) for data in datas}
-    settings = method.fit_settings(inputs.settings.fit)
-    if method.kind == FAITHFUL:
-        settings = replace(settings, rate=FAITHFUL_RATE / len(datas))
-    return fit(replicas, loaders, population, settings, shared_labels(datas), together=trains_together(inputs))
-
-
-def trains_together(inputs: Inputs) -> bool:
-    """Whether trainings gain by running as one program (`bench/study.py speed`).
-
-    On two CPU cores pooled statistics do, 2.8 times: a step alone is many small operations. Frames do not, 0.7 times:
-    there a step is bound by memory traffic, and stacked tensors leave the caches. A CUDA device is never filled by one.
-    """
-    return inputs.settings.features.kind == "pooled" or not inputs.device.startswith("cpu")
-
-
-def shared_labels(datas: Sequence[LanguageData]) -> dict[str, torch.Tensor]:
-    """For each language (E_g,) the index of each of its emotions among those of all languages."""
-    every = sorted({emotion for data in datas for emotion in data.emotions})
-    return {data.language: torch.tensor([every.index(emotion) for emotion in data.emotions]) for data in datas}
+    for (number, _), replica, one in zip(keys, replicas, fitted, strict=True):
+        for data, fold, domain in zip(datas, folds[number], domains[number], strict=True):
+            if number < len(data.folds):
+                _test(study, name, data, fold, domain, loaders[data.language], replica, one, seconds)
 
 
 def _test(
@@ -242,18 +153,16 @@ def _test(
     fold: Fold,
     domain: Domain,
     loader: Loader,
-    members: Sequence[tuple[Replica, Fitted]],
-    seed: int,
+    replica: Replica,
+    fitted: Fitted,
     seconds: float,
 ) -> None:
-    """Asks the members for the test fold, once, and writes what they say on average."""
-    said = [predict(replica.model, data.language, loader, fold.test) for replica, _ in members]
-    probabilities, gates = (np.mean([one[part] for one in said], axis=0) for part in (0, 1))
-    path = result_path(study, name, data.language, fold.name, seed)
-    first, fitted = members[0]
-    if seed == study.seeds[0]:
-        facts = {"method": name, "seed": seed, "fold": fold.name, "data": data.fingerprint}
-        save_model(path.with_suffix(".safetensors"), first.model, facts)
+    """Asks a trained model for the test fold, once, and writes what it says."""
+    probabilities, gates = predict(replica.model, data.language, loader, fold.test)
+    path = result_path(study, name, data.language, fold.name, replica.seed)
+    if replica.seed == study.seeds[0]:
+        facts = {"method": name, "seed": replica.seed, "fold": fold.name, "data": data.fingerprint}
+        save_model(path.with_suffix(".safetensors"), replica.model, facts)
     _write(
         path,
         data,
@@ -262,14 +171,14 @@ def _test(
         seconds,
         {
             "method": name,
-            "seed": seed,
+            "seed": replica.seed,
             "genotype": domain.genotype.to_dict(),
             "losses": fitted.losses,
             "best_epoch": fitted.best,
-            "diverged": [one.diverged for _, one in members if one.diverged is not None],
+            "diverged": fitted.diverged,
             "gates": gates.round(6).tolist(),
-            "experts": [shape.name for shape in first.model.experts],
-            "layers": first.model.layer_weights(data.language),
+            "experts": [shape.name for shape in replica.model.experts],
+            "layers": replica.model.layer_weights(data.language),
         },
     )
 
@@ -335,43 +244,3 @@ def _write(
             **facts,
         },
     )
-
-
-def final_method(study: Study) -> str | None:
-    """The method of the models for use: one of our heads, which needs no other utterances of a speaker.
-
-    Of several one that holds all languages in one model, and of these the last.
-    """
-    chosen = [name for name in study.methods if METHODS[name].kind == HEADS and not METHODS[name].transductive]
-    return max(chosen, key=lambda name: (METHODS[name].all_languages, chosen.index(name)), default=None)
-
-
-def final_models(study: Study) -> list[Path]:
-    """Trains the models that are to be used: every speaker, the first seed; there is no test for them.
-
-    One of all languages where the method has it so, else one for each.
-    """
-    name = final_method(study)
-    if name is None:
-        return []
-    method = METHODS[name]
-    groups = [study.languages] if method.all_languages else [(language,) for language in study.languages]
-    paths = []
-    for languages in groups:
-        path = study.folder / ("model.safetensors" if method.all_languages else f"model-{languages[0]}.safetensors")
-        paths.append(path)
-        # A run that was given other methods since has another one for use.
-        if not path.is_file() or read_facts(path).get("method") != name:
-            _final_model(study, name, languages, path)
-    return paths
-
-
-def _final_model(study: Study, name: str, languages: Sequence[str], path: Path) -> None:
-    method, inputs = METHODS[name], study.inputs
-    datas = [loaded(inputs, language) for language in languages]
-    folds = [everyone(data.utterances) for data in datas]
-    domains = domains_of(inputs, method, datas, folds)
-    replica = replica_of(inputs, method, datas, folds, domains, study.seeds[0])
-    fit_all(inputs, method, datas, loaders_of(inputs, datas, method), [replica])
-    facts = {"method": name, "seed": study.seeds[0], "data": {data.language: data.fingerprint for data in datas}}
-    save_model(path, replica.model, facts)

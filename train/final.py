@@ -1,0 +1,53 @@
+"""The models that are to be used: trained on every speaker, so that nothing is left to test them on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mser.checkpoint import read_facts, save_model
+from mser.protocol import everyone
+from train.heads import domains_of, fit_all, loaders_of, replica_of
+from train.methods import HEADS, METHODS
+from train.search import loaded
+from train.study import Study
+
+
+def final_method(study: Study) -> str | None:
+    """The method of the models for use: one of our heads, which needs no other utterances of a speaker.
+
+    Of several one that holds all languages in one model, and of these the last.
+    """
+    chosen = [name for name in study.methods if METHODS[name].kind == HEADS and not METHODS[name].transductive]
+    return max(chosen, key=lambda name: (METHODS[name].all_languages, chosen.index(name)), default=None)
+
+
+def final_models(study: Study) -> list[Path]:
+    """Trains the models that are to be used: every speaker, the first seed; there is no test for them.
+
+    One of all languages where the method has it so, else one for each.
+    """
+    name = final_method(study)
+    if name is None:
+        return []
+    method = METHODS[name]
+    groups = [study.languages] if method.all_languages else [(language,) for language in study.languages]
+    paths = []
+    for languages in groups:
+        path = study.folder / ("model.safetensors" if method.all_languages else f"model-{languages[0]}.safetensors")
+        paths.append(path)
+        # A run that was given other methods since has another one for use.
+        if not path.is_file() or read_facts(path).get("method") != name:
+            _final_model(study, name, languages, path)
+    return paths
+
+
+def _final_model(study: Study, name: str, languages: Sequence[str], path: Path) -> None:
+    method, inputs = METHODS[name], study.inputs
+    datas = [loaded(inputs, language) for language in languages]
+    folds = [everyone(data.utterances) for data in datas]
+    domains = domains_of(inputs, method, datas, folds)
+    replica = replica_of(inputs, method, datas, folds, domains, study.seeds[0])
+    fit_all(inputs, method, datas, loaders_of(inputs, datas, method), [replica])
+    facts = {"method": name, "seed": study.seeds[0], "data": {data.language: data.fingerprint for data in datas}}
+    save_model(path, replica.model, facts)
