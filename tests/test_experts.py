@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from toys import utterance
 
 from mser.errors import StoreError
 from mser.experts import Expert, frames_expert, moments_over, pooled_expert, pooled_moments
@@ -25,13 +26,6 @@ LAYERS, DIM, RATE = 3, 5, 50.0
 COUNTS = [7, 1, 12, 4, 9, 2, 6, 11]
 GROUPS = [30, 10, 30, 20, 10, 10, 30, 10]
 examples = settings(max_examples=40, deadline=None)
-
-
-def utterance(name: str, corpus: str = "toy") -> Utterance:
-    return Utterance(
-        f"{corpus}/{name}", corpus, "de", f"{name}.wav", "anna", "female", "anger", "anger", "", "", 16_000, 16_000,
-        f"{corpus}{name}".ljust(64, "0"),
-    )  # fmt: skip
 
 
 def random_states(counts: Sequence[int], layers: int = 2, dim: int = 4, seed: int = 0) -> list[Tensor]:
@@ -228,7 +222,7 @@ def test_states_in_memory_are_held_as_they_are(dtype: torch.dtype, layers: int, 
 
 
 def test_rows_of_two_corpora_come_from_their_own_stores(tmp_path: Path) -> None:
-    left, right = ([utterance(f"u{number}", corpus) for number in range(8)] for corpus in ("left", "right"))
+    left, right = ([utterance(f"u{number}", corpus=corpus) for number in range(8)] for corpus in ("left", "right"))
     stores = {
         "left": make_store(tmp_path / "left" / "toy", left, seed=1),
         "right": make_store(tmp_path / "right" / "toy", right, seed=2),
@@ -328,7 +322,7 @@ def test_a_recording_changed_since_is_refused(store: Store) -> None:
 
 
 def test_stores_of_different_upstreams_are_refused(tmp_path: Path) -> None:
-    left, right = ([utterance(f"u{number}", corpus) for number in range(8)] for corpus in ("left", "right"))
+    left, right = ([utterance(f"u{number}", corpus=corpus) for number in range(8)] for corpus in ("left", "right"))
     stores = {
         "left": make_store(tmp_path / "left", left),
         "right": make_store(tmp_path / "right", right, revision="2"),

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from toys import utterance
 
 from mser import loader as loading
 from mser import placement
@@ -31,13 +32,6 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 CPU = torch.device("cpu")
 ON_CPU = ("memory", "streamed")
 examples = settings(max_examples=40, deadline=None)
-
-
-def utterance(name: str, corpus: str = "toy") -> Utterance:
-    return Utterance(
-        f"{corpus}/{name}", corpus, "de", f"{name}.wav", "anna", "female", "anger", "anger", "", "", 16_000, 16_000,
-        f"{corpus}{name}".ljust(64, "0"),
-    )  # fmt: skip
 
 
 def random_states(counts: Sequence[int], layers: int = 2, dim: int = 4, seed: int = 0) -> list[Tensor]:

@@ -141,6 +141,32 @@ def test_random_folds_are_marked_as_leaky_wherever_their_numbers_stand(demo, tmp
     assert not any(one["audit"]["leaky"] for one in results_of(workspace)["languages"])
 
 
+def test_a_language_trains_without_an_upstream_that_it_lacks(demo, tmp_path):
+    workspace, environment = demo
+    shutil.copytree(workspace, tmp_path / "work")
+    shutil.rmtree(tmp_path / "work" / "cache" / "demo_it" / "random-tiny-wav2vec2")
+    environment = {**environment, "MSER_HOME": str(tmp_path / "work"), "METHODS": "fixed-multi", "SEEDS": "0"}
+    options = ["--upstreams", "prosody random-tiny-wav2vec2", "--run", "lacking"]
+    done = run("train", "fit", *options, environment=environment)
+    assert done.returncode == 1
+    assert "MISSING=1" in done.stderr
+    environment |= {"MISSING": "1", "SET": "model.hidden=16 fit.loss.mixup=0.4", "PLACEMENT": "streamed"}
+    must("train", "fit", *options, environment=environment)
+    report = tmp_path / "work" / "reports" / "lacking" / "results.json"
+    settings = json.loads(report.read_text(encoding="utf-8"))["settings"]
+    assert (settings["model"]["hidden"], settings["fit"]["loss"]["mixup"]) == (16, 0.4)
+    for language, uses_both in (("de", True), ("it", False)):
+        paths = sorted((tmp_path / "work" / "runs" / "lacking" / "fixed-multi" / language).glob("*.json"))
+        assert len(paths) == 6
+        for path in paths:
+            gates = np.array(json.loads(path.read_text(encoding="utf-8"))["gates"])
+            np.testing.assert_allclose(gates.sum(1), 1, atol=1e-5)
+            assert (gates.min() > 0) == uses_both
+    report.unlink()
+    must("train", "report", "lacking", environment={"MSER_HOME": environment["MSER_HOME"]})
+    assert report.is_file()
+
+
 def test_models_for_use_answer_by_themselves(demo):
     workspace, _ = demo
     (path,) = (workspace / "runs").glob("*/model.safetensors")

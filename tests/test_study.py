@@ -33,7 +33,7 @@ from train.objective import LossSettings
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored
 from train.search import folds_to_search, read_strategy, search_block, strategy_path
 from train.settings import Inputs, StudySettings
-from train.study import Study, result_path, study_block
+from train.study import Study, late_block, result_path, study_block
 
 SETTINGS = StudySettings(
     features=Features("frames"),
@@ -254,6 +254,62 @@ def add_method(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Method], None]
     return lambda name, method: monkeypatch.setitem(methods.METHODS, name, method)
 
 
+def test_a_method_that_trains_what_another_has_trained_takes_over_its_results(
+    root: Path, add_method: Callable[[str, Method], None]
+) -> None:
+    add_method("again", Method("again", "d.", structure="fixed"))
+    together, alone = study_of(root, "fixed", "again"), study_of(root, "again")
+    alone = replace(alone, folder=root / "runs" / "alone")
+    run_all(alone)
+    run_all(together)
+    assert not list((together.folder / "again").rglob("*.json"))
+    for block in together.late_blocks():
+        late_block(*block)
+    for fold in ("s0", "s1", "s2", "s3"):
+        for seed in (0, 1):
+            taken = read_json(result_path(together, "again", "de", fold, seed))
+            trained = read_json(result_path(alone, "again", "de", fold, seed))
+            assert (taken["method"], taken["same_as"]) == ("again", "fixed")
+            assert taken["probabilities"] == trained["probabilities"]
+
+
+def test_the_best_preset_is_the_mean_of_its_parts_by_their_dev_uar(root: Path) -> None:
+    names = ("shared-logistic", "multi-domain", "best")
+    wanted = study_of(root, *names, languages=("de", "it"))
+    for language in wanted.languages:
+        for number in range(5):
+            search_block(wanted.inputs, language, number, ("beta",))
+    run_all(wanted)
+    for block in wanted.late_blocks():
+        late_block(*block)
+    data = wanted.inputs.load("it")
+    for fold in ("s0", "s3"):
+        shared = read_json(result_path(wanted, "shared-logistic", "it", fold, 0))
+        heads_dev = read_strategy(wanted.inputs, data, fold, "beta")["dev_uar"]
+        lead = (shared["chosen"]["dev_uar_of_splits"][0] - heads_dev) / SETTINGS.expert_scale
+        weight = 1 / (1 + np.exp(-lead))
+        for seed in (0, 1):
+            heads_said = read_json(result_path(wanted, "multi-domain", "it", fold, seed))["probabilities"]
+            expected = weight * np.array(shared["probabilities"]) + (1 - weight) * np.array(heads_said)
+            found = read_json(result_path(wanted, "best", "it", fold, seed))
+            np.testing.assert_allclose(found["probabilities"], expected, atol=2e-6)
+
+
+def test_the_faithful_preset_trains_one_network_of_all_languages(root: Path) -> None:
+    wanted = study_of(root, "faithful", seeds=(0,), languages=("de", "it"))
+    for block in wanted.blocks(FOLDS)[:1]:
+        study_block(*block)
+    for language in ("de", "it"):
+        path = result_path(wanted, "faithful", language, "s0", 0)
+        result = read_json(path)
+        np.testing.assert_allclose(np.sum(result["probabilities"], axis=1), 1, atol=1e-5)
+        model, _ = load_model(path.with_suffix(".safetensors"))
+        data = wanted.inputs.load(language)
+        said, _ = predict(model, language, Loader(data.experts, data.labels), data.folds[0].test)
+        np.testing.assert_allclose(result["probabilities"], said, atol=1e-5)
+        assert tuple(model.domains) == ("de", "it")
+
+
 def test_early_stopping_holds_dev_speakers_back_from_training(
     root: Path, add_method: Callable[[str, Method], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +411,7 @@ def test_a_method_whose_structure_was_not_searched_is_refused_with_the_command(r
 def test_a_run_folder_gives_its_study_back_and_refuses_other_settings(root: Path) -> None:
     inputs = Inputs(root, UPSTREAMS, SETTINGS)
     datas = inputs.load_all(["de"])
+    inputs = replace(inputs, missing=True)
     opened = open_run(inputs, datas, ("logistic", "fixed"), (0, 3), "mine")
     assert opened.folder == root / "runs" / "mine"
     assert restored(inputs.workspace, opened.folder) == opened

@@ -70,6 +70,7 @@ def open_run(
             "seeds": seeds,
             "upstreams": inputs.upstreams,
             "device": inputs.device,
+            "missing": inputs.missing,
         },
     )
     return Study(inputs, folder, languages, methods, seeds)
@@ -84,7 +85,9 @@ def restored(workspace: Workspace, folder: Path) -> Study:
     path = folder / CONFIG
     config = read_json(path)
     try:
-        inputs = Inputs(workspace.root, tuple(config["upstreams"]), settings_of(config["settings"]), config["device"])
+        settings = settings_of(config["settings"])
+        upstreams, device, missing = tuple(config["upstreams"]), config["device"], config["missing"]
+        inputs = Inputs(workspace.root, upstreams, settings, device, missing=missing)
         return Study(inputs, folder, *(tuple(config[name]) for name in ("languages", "methods", "seeds")))
     except (KeyError, TypeError) as error:
         raise RunError(

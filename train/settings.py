@@ -15,9 +15,8 @@ from mser.nas.settings import SearchSettings
 from train.data import Features, LanguageData, load_languages
 from train.fit import FitSettings
 
-
-#: Version of how structures are searched and heads are trained, whatever the settings. A change that makes other results
-#: raises it, so that nothing an earlier version found is gone on with.
+#: Version of how structures are searched and heads are trained, whatever the settings. A change that makes other
+#: results raises it, so that nothing an earlier version found is gone on with.
 RECIPE = 1
 
 
