@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from extract.windows import Piece
 from mser.audio import read_waveform
 from mser.errors import ManifestError, MserError, UpstreamError
 from mser.manifest import Utterance
 from mser.store import Packed, Provenance, pack
 from mser.upstream import Prepared, Upstream
+from mser.upstream.windows import Piece
 
 
 def naming(rows: Sequence[Utterance], error: MserError) -> MserError:

@@ -17,8 +17,12 @@ from extract.manifest import scan, to_scan
 from extract.session import Session, Told, run_session
 from extract.states import Settings
 from extract.verify import Verdict, verify
-from extract.windows import OVERLAP_SECONDS, WINDOW_SECONDS
-from mser.cli import (
+from mser.config import Workspace
+from mser.corpus import load_definitions
+from mser.errors import ConfigError, StoreError
+from mser.manifest import Manifest, read_manifests
+from mser.store.provenance import FILE_NAME
+from mser.terminal import (
     MserGroup,
     Words,
     console,
@@ -28,12 +32,8 @@ from mser.cli import (
     progress_bar,
     upstreams_option,
 )
-from mser.config import Workspace
-from mser.corpus import load_definitions
-from mser.errors import ConfigError, StoreError
-from mser.manifest import Manifest, read_manifests
-from mser.store.provenance import FILE_NAME
 from mser.upstream import POLICIES
+from mser.upstream.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 
 #: Faults of a store that are printed before the rest is only counted.
 SHOWN_FAULTS = 10

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract.windows import Piece, pieces_of
 from mser.audio import resampled_length
 from mser.errors import DiskError
 from mser.manifest import Utterance
 from mser.store import Provenance, pack
 from mser.store.layout import shard_bytes
 from mser.upstream import Prepared, Upstream
+from mser.upstream.windows import Piece, pieces_of
 
 #: A shard is closed at this many frames, or seconds of audio where frames are few: large enough to write at disk
 #: speed, small enough to lose little work.

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from extract.compute import Job, Outcome, compute_shards
 from extract.plan import Block, Plan, make_plan, require_room
-from extract.windows import OVERLAP_SECONDS, WINDOW_SECONDS, require_windows
 from mser.errors import StoreError, UpstreamError
 from mser.manifest import Manifest
 from mser.store import Provenance, Store, locked, open_or_create, sweep
@@ -17,6 +16,7 @@ from mser.store.lock import FILE_NAME as LOCK_NAME
 from mser.store.provenance import FILE_NAME
 from mser.store.shard import Shard
 from mser.upstream import Upstream
+from mser.upstream.windows import OVERLAP_SECONDS, WINDOW_SECONDS, require_windows
 
 #: Libraries that compute the states; their versions are part of a store's fingerprint.
 COMPUTING = ("torch", "torchaudio", "transformers")

@@ -9,3 +9,12 @@ Dimension letters, used in every shape of this project:
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """What is imported only when it is asked for: ``mser.Recognizer``."""
+    if name == "Recognizer":
+        from mser.predict.recognizer import Recognizer
+
+        return Recognizer
+    raise AttributeError(f"module 'mser' has no attribute {name!r}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mser.errors import StoreError
 from mser.manifest import Utterance
-from mser.sources import Grouped, HeldStates, Source, StoredFrames, all_finite
+from mser.sources import Grouped, HeldStates, Source, StoredFrames, all_finite, reduced
 from mser.store import Store
 
 #: A feature that varies less than this over the training frames is taken for constant.
@@ -173,7 +173,7 @@ def frames_expert(stores: Mapping[str, Store], utterances: Sequence[Utterance], 
         StoreError: a store lacks utterances, or holds states of other recordings, or of another upstream.
     """
     store = _one_upstream(stores, utterances)
-    factor = max(1, math.ceil(store.provenance.frame_rate / max_frame_rate - 1e-9))
+    factor = averaging(store.provenance.frame_rate, max_frame_rate)
     counts = [stores[row.corpus].num_frames(row.utterance_id) for row in utterances]
     frames = torch.tensor([math.ceil(count / factor) for count in counts])
     moments = pooled_moments(stores, utterances)
@@ -189,11 +189,30 @@ def pooled_expert(stores: Mapping[str, Store], utterances: Sequence[Utterance]) 
         StoreError: as :func:`frames_expert`.
     """
     store = _one_upstream(stores, utterances)
-    states = pooled_moments(stores, utterances).flatten(2)
     places = [(str(stores[row.corpus].folder), row.utterance_id) for row in utterances]
+    return expert_of_pooled(store.folder.name, pooled_moments(stores, utterances), places)
+
+
+def expert_of_pooled(name: str, pooled: Tensor, places: Sequence[tuple[str, str]]) -> Expert:
+    """Pooled statistics (N, L, S, D) as one frame of S D features.
+
+    Args:
+        places: folder and utterance of each row, for messages.
+    """
+    states = pooled.flatten(2)
     frames = torch.ones(len(states), dtype=torch.int64)
     moments = torch.stack([states, torch.zeros_like(states)], dim=2)
-    return Expert(store.folder.name, frames, moments, HeldStates.of(states.unsqueeze(2), places))
+    return Expert(name, frames, moments, HeldStates.of(states.unsqueeze(2), places))
+
+
+def expert_of_frames(name: str, frames: Sequence[Tensor], factor: int) -> Expert:
+    """Frames (L, T, D) in memory as a store would hold them, averaged down as :func:`frames_expert` does."""
+    return Expert.of_states(name, list(frames) if factor == 1 else [reduced(x.float(), factor) for x in frames])
+
+
+def averaging(frame_rate: float, max_frame_rate: float) -> int:
+    """How many frames are averaged into one, so that there are at most ``max_frame_rate`` a second."""
+    return max(1, math.ceil(frame_rate / max_frame_rate - 1e-9))
 
 
 def pooled_moments(stores: Mapping[str, Store], utterances: Sequence[Utterance]) -> Tensor:

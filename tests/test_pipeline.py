@@ -188,3 +188,42 @@ def test_verify_finds_every_store_sound_and_then_a_flipped_byte(demo, tmp_path):
     done = run("extract", "verify", "--language", "de", environment=environment)
     assert done.returncode == 1
     assert str(shard) in done.stderr.replace("\n", "")
+
+
+def predicted(environment, *arguments, code=0):
+    """What ``mser predict`` tells as JSON lines, and its messages."""
+    done = run("mser", "predict", *arguments, "--format", "jsonl", environment=environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def test_predict_says_of_a_test_speaker_what_the_run_has_stored(demo):
+    workspace, environment = demo
+    (path,) = (workspace / "runs").glob("*/multi-domain/it/f1-seed0.json")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    corpus = Path(environment["MSER_CORPORA"]) / "demo_it"
+    with (workspace / "manifests" / "demo_it.csv").open(encoding="utf-8", newline="") as file:
+        places = {row["utterance_id"]: corpus / row["path"] for row in csv.DictReader(file)}
+    clips = [str(places[key]) for key in stored["utterance_ids"]]
+    options = ("--run", str(path.with_suffix(".safetensors")), "--language", "it")
+    told, _ = predicted(environment, *clips, *options)
+    assert [one["recording"] for one in told] == clips
+    for one, probabilities in zip(told, stored["probabilities"], strict=True):
+        assert list(one["probabilities"].values()) == pytest.approx(probabilities, abs=2e-4)
+
+
+def test_predict_judges_what_it_can_and_names_what_it_cannot(demo, tmp_path):
+    workspace, environment = demo
+    (name,) = (path.name for path in (workspace / "runs").iterdir())
+    good = next((Path(environment["MSER_CORPORA"]) / "demo_de").rglob("*.wav"))
+    (tmp_path / "noise.wav").write_bytes(b"no recording")
+    shutil.copy(good, tmp_path / "good.wav")
+    told, messages = predicted(environment, str(tmp_path), "--run", name, code=1)
+    assert {(one["language"], one["calibrated"]) for one in told} == {("de", True), ("it", True)}
+    assert {one["recording"] for one in told} == {str(tmp_path / "good.wav")}
+    assert "noise.wav" in messages
+    assert "1 of 2 recordings could not be judged" in messages
+    _, messages = predicted(environment, str(good), "--run", name, "--language", "fr", code=1)
+    assert "not trained on this language" in messages
+    calibration = results_of(workspace)["calibration"]
+    assert {(one["language"], one["utterances"]) for one in calibration} == {("de", 120), ("it", 120)}

@@ -118,7 +118,7 @@ def test_a_result_holds_a_prediction_of_every_test_utterance_and_the_model_that_
             assert (one["best_epoch"], one["diverged"], len(one["losses"])) == (1, None, 2)
         path = result_path(wanted, "fixed", "de", fold.name, 0).with_suffix(".safetensors")
         model, facts = load_model(path)
-        assert (facts["fold"], facts["seed"], facts["data"]) == (fold.name, 0, data.fingerprint)
+        assert (facts["fold"], facts["seed"], facts["data"]) == (fold.name, 0, {"de": data.fingerprint})
         said, gates = predict(model, "de", loader, fold.test)
         np.testing.assert_allclose(results[0]["probabilities"], said, atol=1e-6)
         np.testing.assert_allclose(results[0]["gates"], gates, atol=1e-6)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.states import Settings, extract
-from extract.windows import pieces_of, require_windows
 from mser.errors import ConfigError, UpstreamError
 from mser.store import Store
 from mser.upstream import load_upstream
+from mser.upstream.windows import pieces_of, require_windows
 
 
 @settings(max_examples=300, deadline=None)

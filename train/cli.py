@@ -13,15 +13,16 @@ import click
 import numpy as np
 import torch
 
-from mser.cli import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
 from mser.config import Workspace, write_json, write_text
 from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings
 from mser.protocol import PROTOCOLS
+from mser.terminal import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
+from train.calibrate import calibration_block, calibration_blocks
 from train.data import Features, LanguageData
 from train.evaluate import evaluate
-from train.final import final_models
+from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
 from train.report import genotype_picture, terminal_table, write_report
@@ -261,11 +262,14 @@ def fit_command(
     began = time.monotonic()
     with progress_bar("probe", "folds") as advance:
         run_blocks(probe_block, probe_blocks(study, datas), placing, advance)
+    folds = {data.language: len(data.folds) for data in datas}
     with progress_bar("train", "blocks") as advance:
-        folds = {data.language: len(data.folds) for data in datas}
         run_blocks(study_block, study.blocks(folds), placing, advance)
     for block in study.late_blocks():
         late_block(*block)
+    if name := final_method(study):
+        with progress_bar(f"calibrate {name}", "blocks") as advance:
+            run_blocks(calibration_block, calibration_blocks(study, name, folds), placing, advance)
     models = final_models(study)
     _report(study, datas, timings(study, time.monotonic() - began))
     for model in models:

@@ -15,6 +15,7 @@ from mser.config import read_json
 from mser.errors import RunError
 from mser.metrics import clustered_intervals, confusion, score
 from mser.store import Provenance
+from train.calibrate import calibration
 from train.compare import comparisons
 from train.data import LanguageData
 from train.methods import METHODS, strategies
@@ -69,6 +70,11 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
             row
             for data in languages
             for row in comparisons(data, {method: joined[data.language, method] for method in study.methods})
+        ],
+        "calibration": [
+            found
+            for data, method in heads
+            if (found := calibration(study, method, data, results[data.language, method])) is not None
         ],
         "gates": [_gates(data, method, results[data.language, method]) for data, method in heads],
         "searches": [found for data in languages for fold in data.folds for found in _searches(study, data, fold.name)],

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mser.checkpoint import read_facts, save_model
 from mser.protocol import everyone
-from train.heads import domains_of, fit_all, loaders_of, replica_of
+from train.calibrate import temperatures_for_use
+from train.heads import domains_of, facts_of, fit_all, loaders_of, replica_of
 from train.methods import HEADS, METHODS
 from train.search import loaded
 from train.study import Study
@@ -49,5 +50,5 @@ def _final_model(study: Study, name: str, languages: Sequence[str], path: Path) 
     domains = domains_of(inputs, method, datas, folds)
     replica = replica_of(inputs, method, datas, folds, domains, study.seeds[0])
     fit_all(inputs, method, datas, loaders_of(inputs, datas, method), [replica])
-    facts = {"method": name, "seed": study.seeds[0], "data": {data.language: data.fingerprint for data in datas}}
-    save_model(path, replica.model, facts)
+    temperature = temperatures_for_use(inputs, name, datas, folds, study.seeds[0])
+    save_model(path, replica.model, facts_of(inputs, name, datas, study.seeds[0], temperature=temperature))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from mser.protocol import Fold
 from train.data import LanguageData
 from train.fit import Replica, fit
 from train.keeper import Fitted
-from train.methods import FAITHFUL, Method
+from train.methods import FAITHFUL, METHODS, Method
 from train.prior import prior_of
 from train.search import fold_probes, structure_of
 from train.settings import Inputs
@@ -97,3 +98,22 @@ def shared_labels(datas: Sequence[LanguageData]) -> dict[str, torch.Tensor]:
     """For each language (E_g,) the index of each of its emotions among those of all languages."""
     every = sorted({emotion for data in datas for emotion in data.emotions})
     return {data.language: torch.tensor([every.index(emotion) for emotion in data.emotions]) for data in datas}
+
+
+def facts_of(inputs: Inputs, name: str, datas: Sequence[LanguageData], seed: int, **more: Any) -> dict[str, Any]:
+    """What a model's file says of how it was trained, so that it can be used without the run and its stores."""
+    stores = {
+        data.language: {
+            upstream: asdict(next(iter(stores.values())).provenance) for upstream, stores in data.stores.items()
+        }
+        for data in datas
+    }
+    return {
+        "method": name,
+        "seed": seed,
+        "data": {data.language: data.fingerprint for data in datas},
+        "features": asdict(inputs.settings.features),
+        "normalise": METHODS[name].normalise,
+        "stores": stores,
+        **more,
+    }

@@ -20,7 +20,7 @@ from mser.model import Domain
 from mser.protocol import Fold
 from train.data import LanguageData
 from train.fit import Replica, predict
-from train.heads import domains_of, fit_all, loaders_of, replica_of
+from train.heads import domains_of, facts_of, fit_all, loaders_of, replica_of
 from train.keeper import Fitted
 from train.methods import HEADS, MEAN, METHODS, PROBE, SHARED_PROBE
 from train.probes import shared_layers, single_layer
@@ -143,12 +143,13 @@ def _heads(study: Study, name: str, datas: Sequence[LanguageData], numbers: Sequ
     for (number, _), replica, one in zip(keys, replicas, fitted, strict=True):
         for data, fold, domain in zip(datas, folds[number], domains[number], strict=True):
             if number < len(data.folds):
-                _test(study, name, data, fold, domain, loaders[data.language], replica, one, seconds)
+                facts = facts_of(inputs, name, datas, replica.seed, fold=fold.name)
+                _test(study, facts, data, fold, domain, loaders[data.language], replica, one, seconds)
 
 
 def _test(
     study: Study,
-    name: str,
+    model_facts: dict[str, Any],
     data: LanguageData,
     fold: Fold,
     domain: Domain,
@@ -159,10 +160,9 @@ def _test(
 ) -> None:
     """Asks a trained model for the test fold, once, and writes what it says."""
     probabilities, gates = predict(replica.model, data.language, loader, fold.test)
-    path = result_path(study, name, data.language, fold.name, replica.seed)
+    path = result_path(study, model_facts["method"], data.language, fold.name, replica.seed)
     if replica.seed == study.seeds[0]:
-        facts = {"method": name, "seed": replica.seed, "fold": fold.name, "data": data.fingerprint}
-        save_model(path.with_suffix(".safetensors"), replica.model, facts)
+        save_model(path.with_suffix(".safetensors"), replica.model, model_facts)
     _write(
         path,
         data,
@@ -170,7 +170,7 @@ def _test(
         probabilities,
         seconds,
         {
-            "method": name,
+            "method": model_facts["method"],
             "seed": replica.seed,
             "genotype": domain.genotype.to_dict(),
             "losses": fitted.losses,

@@ -28,7 +28,7 @@ class Provenance:
         keep: ``frames``, ``pooled`` or both.
         layer_numbers: of the upstream's layers, those that are kept, in order; all of them where none is named.
         window, overlap: seconds; recordings longer than a window are run in windows that overlap
-            (:mod:`extract.windows`). 0: whole, however long.
+            (:mod:`mser.upstream.windows`). 0: whole, however long.
         versions: of the libraries that compute the states.
     """
 

@@ -106,6 +106,29 @@ def _weight(mean: Any, deviation: Any) -> Markup:
     return join([number(mean, 3), element("small", f"± {number(deviation, 3)}")])
 
 
+def calibration(study: Study) -> Markup:
+    lead = (
+        "Whether the probabilities of the method for use mean what they say: expected calibration error (ECE, 15 bins) "
+        "and mean negative log-likelihood over all test utterances, mean over seeds, as the models say them and with "
+        "each fold's temperature, which was fitted on dev speakers that the model asked was not trained on."
+    )
+    rows = [
+        [
+            language_mark(study, one["language"]), method_mark(study, one["method"]), str(one["utterances"]),
+            f"{number(one['ece_before'], 1)} %", f"{number(one['ece_after'], 1)} %", number(one["nll_before"], 3),
+            number(one["nll_after"], 3), " / ".join(number(value, 2) for value in one["temperatures"]),
+        ]
+        for one in study.content.get("calibration", [])
+    ]  # fmt: skip
+    if not rows:
+        return section("calibration", "Calibration", paragraph("No method of this run was calibrated."))
+    columns = [
+        "language", "method", "utterances", "ECE", "ECE with temperature", "NLL", "NLL with temperature",
+        "temperature: least / median / largest",
+    ]  # fmt: skip
+    return section("calibration", "Calibration", paragraph(lead, css="lead"), table(columns, rows))
+
+
 def layers(study: Study) -> Markup:
     lead = "For each upstream the layer that scored highest on a fold's dev speakers, and below it that dev UAR."
     parts: list[object] = [paragraph(lead, css="lead")]

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 from mser.errors import ConfigError
-from mser.upstream import Upstream
+from mser.upstream.base import Upstream
 
 #: Seconds. Whisper takes no more than 30; emotional utterances are nearly always shorter.
 WINDOW_SECONDS, OVERLAP_SECONDS = 30.0, 4.0
