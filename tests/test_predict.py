@@ -21,7 +21,8 @@ from mser.errors import AudioError, ConfigError, RunError
 from mser.model import Domain, MultiGateModel, Prior
 from mser.model import ExpertShape as Shape
 from mser.nas.genotype import FRAMES_SPACE, POOLED_SPACE, fixed_genotype
-from mser.predict.extractor import Extractor, load_extractors
+from mser.predict.explain import explain, explanation_picture
+from mser.predict.extractor import Extractor, States, load_extractors
 from mser.predict.head import TrainedHead, key_of, load_heads
 from mser.predict.output import clock, csv_header, csv_line, json_line, timeline_picture
 from mser.predict.recognizer import Prediction, Recognizer, spans
@@ -219,3 +220,35 @@ def test_json_and_csv_hold_the_same(tmp_path: Path) -> None:
     timeline_picture(predictions(), tmp_path / "time.png", 0.5)
     assert (tmp_path / "time.png").read_bytes().startswith(b"\x89PNG")
     assert clock(61.25) == "1:01.2"
+
+
+def test_an_explanation_is_what_leaving_out_does(tmp_path: Path) -> None:
+    made = recognizer()
+    waveform = np.concatenate([noise(1.0), 3 * noise(0.5, seed=1)[::-1], noise(1.0, seed=2)])
+    recording = Recording.of_samples(waveform, RATE)
+    found = explain(made, recording, "de", window=0.5, hop=0.25)
+    assert found.prediction.emotion == made(waveform, RATE, "de").emotion
+    np.testing.assert_allclose(found.prediction.probabilities, made(waveform, RATE, "de").probabilities, atol=1e-5)
+    (head,) = made.asked(["de"])
+    place = int(found.prediction.probabilities.argmax())
+    for number in (0, 3, len(found.moments) - 1):
+        start, end = found.moments[number]
+        left = {}
+        for key, own in made.extractors.items():
+            (states,) = own.upstream.states([recording.at(RATE)])
+            frames = np.arange(states.shape[1]) * own.step
+            kept = states[:, (frames < start - 1e-9) | (frames >= end - 1e-9)]
+            left[key] = [States(None, torch.stack([kept.mean(1), kept.std(1, correction=0)], dim=1))]
+        (said,) = made.judge(head, left, recording, [(0.0, 2.5)])
+        expected = np.log(found.prediction.probabilities[place]) - np.log(said.probabilities[place])
+        assert found.effects[number] == pytest.approx(expected, abs=1e-4)
+    assert set(found.without_expert) == {"prosody", "mfcc"}
+    assert found.untouched == ()
+    explanation_picture(found, recording, tmp_path / "why.png")
+    assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(json.dumps(found.to_dict()))["emotion"] == found.prediction.emotion
+
+
+def test_a_clip_shorter_than_a_moment_has_one() -> None:
+    found = explain(recognizer(), Recording.of_samples(noise(0.3), RATE), "de", window=0.5)
+    assert len(found.moments) == len(found.effects) == 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mser.config import Workspace
+from mser.config import Workspace, write_json
 from mser.errors import ConfigError, MserError, RunError
 from mser.terminal import Words, console, home_option, print_table, progress_bar
 
@@ -64,6 +64,54 @@ def predict_command(recordings: tuple[str, ...], listed: TextIO | None, workspac
             f"{failed} of {len(paths)} recordings could not be judged.",
             hint="see the messages above; the others are done",
         )
+
+
+@click.command("explain")
+@click.argument("recording", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--run", "run", envvar="RUN", required=True, help="A run's folder or name, or one model file of it.")
+@click.option("--language", required=True, help="Whose head is explained.")
+@click.option("--upstreams", envvar="UPSTREAMS", type=Words(), default="", help="Those that lie in folders.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".",
+    show_default=True,
+    help="Folder for the picture and the JSON.",
+)
+@click.option("--device", envvar="DEVICE", default="auto", show_default=True)
+@home_option
+def explain_command(
+    recording: Path,
+    run: str,
+    language: str,
+    upstreams: tuple[str, ...],
+    output: Path,
+    device: str,
+    workspace: Workspace,
+) -> None:
+    """Show which experts, layers and moments of a clip carried the decision about it."""
+    from mser.predict.explain import explain, explanation_picture
+    from mser.predict.recognizer import Recognizer
+    from mser.predict.recording import Recording
+
+    recognizer = Recognizer.from_run(run_path(run, workspace), upstreams, device)
+    clip = Recording.of_file(recording)
+    found = explain(recognizer, clip, language)
+    output.mkdir(parents=True, exist_ok=True)
+    written = output / f"{recording.stem}-{language}.json"
+    write_json(written, found.to_dict())
+    explanation_picture(found, clip, written.with_suffix(".png"))
+    one = found.prediction
+    console.print(f"{one.emotion}, {100 * one.confidence:.0f} %")
+    print_table(
+        "Experts",
+        ["expert", "gate weight", "log probability without it"],
+        [
+            [name, f"{weight:.3f}", f"{-found.without_expert[name]:+.3f}" if name in found.without_expert else "–"]
+            for name, weight in zip(one.experts, one.gate, strict=True)
+        ],
+    )
+    console.print(f"{written}, {written.with_suffix('.png')}", soft_wrap=True)
 
 
 def run_path(run: str, workspace: Workspace) -> Path:

@@ -57,6 +57,20 @@ class Extractor:
         packed = [pack(states, self.provenance).cpu() for states in self._pieces(recording)]
         return _states([piece.count for piece in packed], packed)
 
+    @property
+    def step(self) -> float:
+        """Seconds from a frame to the next; 0 where there is one frame a recording."""
+        return self.upstream.frame_samples / self.rate
+
+    def states(self, recording: Recording) -> Tensor:
+        """All layers' states of a whole recording, as the upstream computes them: (L, T, D) float32 on the device."""
+        return torch.cat(list(self._pieces(recording)), dim=1)
+
+    def kept(self, states: Tensor) -> States:
+        """What a store would keep of states (L, T, D)."""
+        piece = pack(states.contiguous(), self.provenance).cpu()
+        return _states([piece.count], [piece])
+
     def parts(self, recording: Recording, spans: Sequence[tuple[float, float]]) -> Iterator[States]:
         """The states of parts of a recording, each frame computed once, within what surrounds it.
 
@@ -68,7 +82,7 @@ class Extractor:
         if self.upstream.frame_samples == 0:
             yield from (self.whole(part(recording, *span)) for span in spans)
             return
-        step = self.upstream.frame_samples / self.rate
+        step = self.step
         total = self.upstream.num_frames(len(recording.at(self.rate)))
         pieces, first = self._pieces(recording), 0
         held = next(pieces)
@@ -79,8 +93,7 @@ class Extractor:
             while first + held.shape[1] < beyond:
                 passed = min(max(0, begin - first), held.shape[1])
                 held, first = torch.cat([held[:, passed:], next(pieces)], dim=1), first + passed
-            piece = pack(held[:, begin - first : beyond - first].contiguous(), self.provenance).cpu()
-            yield _states([piece.count], [piece])
+            yield self.kept(held[:, begin - first : beyond - first])
 
     def _pieces(self, recording: Recording) -> Iterator[Tensor]:
         """The states of each window of the upstream, those of all its layers: (L, T, D) float32 on the device."""

@@ -110,9 +110,9 @@ class Recognizer:
         Raises:
             AudioError, ConfigError: as :meth:`__call__`.
         """
-        heads = self._heads(languages)
+        heads = self.asked(languages)
         states = {key: [self.extractors[key].whole(recording)] for key in self._keys(heads)}
-        return [self._judge(head, states, recording, [(0.0, recording.seconds)])[0] for head in heads]
+        return [self.judge(head, states, recording, [(0.0, recording.seconds)])[0] for head in heads]
 
     def timeline(
         self,
@@ -130,17 +130,18 @@ class Recognizer:
             window, hop: seconds: length of a part, and from the start of one to that of the next.
             advance: told parts done and in all.
         """
-        heads, cut = self._heads(languages), spans(recording.seconds, window, hop)
+        heads, cut = self.asked(languages), spans(recording.seconds, window, hop)
         streams = {key: self.extractors[key].parts(recording, cut) for key in self._keys(heads)}
         for first in range(0, len(cut), BATCH):
             chosen = cut[first : first + BATCH]
             states = {key: [next(stream) for _ in chosen] for key, stream in streams.items()}
-            judged = [self._judge(head, states, recording, chosen) for head in heads]
+            judged = [self.judge(head, states, recording, chosen) for head in heads]
             for of_part in zip(*judged, strict=True):
                 yield from of_part
             advance(first + len(chosen), len(cut))
 
-    def _heads(self, languages: Sequence[str]) -> list[TrainedHead]:
+    def asked(self, languages: Sequence[str] = ()) -> list[TrainedHead]:
+        """The heads of some languages, or of all; raises ConfigError for one that the run was not trained on."""
         unknown = [language for language in languages if language not in self.heads]
         if unknown:
             raise ConfigError(
@@ -155,13 +156,14 @@ class Recognizer:
     def _keys(self, heads: Sequence[TrainedHead]) -> list[str]:
         return list(dict.fromkeys(key for head in heads for key in head.stores))
 
-    def _judge(
+    def judge(
         self,
         head: TrainedHead,
         states: Mapping[str, Sequence[States]],
         recording: Recording,
         cut: Sequence[tuple[float, float]],
     ) -> list[Prediction]:
+        """What a head says of the parts of a recording whose states are given, by key of the store."""
         batch = batch_of(head, states, self.device)
         with torch.inference_mode():
             output = head.model(head.language, batch)

@@ -1,0 +1,174 @@
+"""What carried a decision: which experts, which of their layers, which moments of the clip.
+
+Moments and experts are judged by leaving them out and asking again (occlusion; Zeiler and Fergus 2014, arXiv
+1311.2901, section 4.2): the effect is how much the log probability of the emotion falls. Weights of gates and layers
+say what the model mixes, not what decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor
+
+from mser.errors import RunError
+from mser.model import MultiGateModel
+from mser.predict.extractor import States
+from mser.predict.head import TrainedHead
+from mser.predict.recognizer import Prediction, Recognizer, batch_of, spans
+from mser.predict.recording import Recording
+
+#: Seconds that are left out at a time, and from one to the next.
+WINDOW, HOP = 0.5, 0.125
+#: Clips of fewer frames than this have nothing to leave out.
+FEWEST_FRAMES = 2
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Of one clip by one language's head.
+
+    Attributes:
+        layers: expert -> (L,) weights of its layer mix.
+        without_expert: expert -> effect of its saying nothing, in nats; none where the language has one expert only.
+        moments: (n, 2) starts and ends in seconds. effects: (n,) of leaving each out, in nats: above 0 it spoke for the
+            emotion, below 0 against it.
+        untouched: upstreams of one frame a recording, whose states moments do not change.
+    """
+
+    prediction: Prediction
+    layers: dict[str, list[float]]
+    without_expert: dict[str, float]
+    moments: np.ndarray
+    effects: np.ndarray
+    untouched: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        one = self.prediction
+        return {
+            "recording": one.recording,
+            "language": one.language,
+            "seconds": one.end,
+            "emotion": one.emotion,
+            "probabilities": dict(zip(one.emotions, one.probabilities.round(4).tolist(), strict=True)),
+            "gate": dict(zip(one.experts, one.gate.round(4).tolist(), strict=True)),
+            "layers": {name: np.round(weights, 4).tolist() for name, weights in self.layers.items()},
+            "without_expert": {name: round(effect, 4) for name, effect in self.without_expert.items()},
+            "moments": [
+                {"start": round(float(start), 3), "end": round(float(end), 3), "effect": round(float(effect), 4)}
+                for (start, end), effect in zip(self.moments, self.effects, strict=True)
+            ],
+            "untouched": list(self.untouched),
+        }
+
+
+def explain(
+    recognizer: Recognizer, recording: Recording, language: str, window: float = WINDOW, hop: float = HOP
+) -> Explanation:
+    """What carried the decision of a language's head about a clip.
+
+    Args:
+        window, hop: seconds that are left out at a time, and from one moment to the next.
+
+    Raises:
+        ConfigError: the run does not know the language. RunError: it has no experts that can be left out.
+    """
+    (head,) = recognizer.asked([language])
+    model = head.model
+    if not isinstance(model, MultiGateModel):
+        raise RunError("This model has no experts of its own.", file=head.path, field="kind", found=model.kind)
+    whole = {key: recognizer.extractors[key].states(recording) for key in head.stores}
+    moments = np.array(spans(recording.seconds, window, hop))
+    steps = {key: recognizer.extractors[key].step for key in head.stores}
+    judged: dict[str, list[States]] = {}
+    for key, states in whole.items():
+        extractor = recognizer.extractors[key]
+        cut = [_without(states, steps[key], start, end) for start, end in moments]
+        judged[key] = [extractor.kept(one) for one in (states, *cut)]
+    said = recognizer.judge(head, judged, recording, [(0.0, recording.seconds)] * (len(moments) + 1))
+    place = int(said[0].probabilities.argmax())
+    logs = np.log([max(float(one.probabilities[place]), 1e-12) for one in said])
+    untouched = tuple(name for name, key in head.keys.items() if not steps[key])
+    layers = model.layer_weights(language)
+    silent = _without_experts(head, model, {key: own[:1] for key, own in judged.items()}, recognizer.device, place)
+    effects = {name: float(logs[0] - log) for name, log in silent.items()}
+    return Explanation(said[0], layers, effects, moments, logs[0] - logs[1:], untouched)
+
+
+def _without(states: Tensor, step: float, start: float, end: float) -> Tensor:
+    """States (L, T, D) without the frames of a moment; all of them where none would be left, or time has no meaning."""
+    if not step or states.shape[1] < FEWEST_FRAMES:
+        return states
+    first, last = round(start / step), max(round(start / step) + 1, round(end / step))
+    left = torch.cat([states[:, :first], states[:, last:]], dim=1)
+    return left if left.shape[1] else states
+
+
+def _without_experts(
+    head: TrainedHead, model: MultiGateModel, states: dict[str, list[States]], device: torch.device, place: int
+) -> dict[str, float]:
+    """For each expert of the language the log probability of an emotion when the expert's states are their mean."""
+    network: Any = model.network(head.language)
+    if len(network.used) < 2:
+        return {}
+    batch = batch_of(head, states, device)
+    found = {}
+    for mix, number, at in zip(network.mixes, network.used, network.places, strict=True):
+        muted = list(batch.states)
+        muted[at] = mix.shift.expand_as(batch.states[at])
+        with torch.inference_mode():
+            logits = model(head.language, batch._replace(states=tuple(muted))).logits / head.temperature
+        found[model.experts[number].name] = float(logits.log_softmax(1)[0, place])
+    return found
+
+
+def explanation_picture(explanation: Explanation, recording: Recording, path: Path) -> None:
+    """The clip's waveform over the effects of its moments, beside probabilities, gate and layers; PNG, SVG or PDF."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    one = explanation.prediction
+    layered = {name: weights for name, weights in explanation.layers.items() if len(weights) > 1}
+    figure = pyplot.figure(figsize=(12, 7), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=[3, 2])
+    top, bottom = halves
+    _draw_moments(top, explanation, recording)
+    panels = bottom.subplots(1, 2 + len(layered), squeeze=False)[0]
+    panels[0].barh(one.emotions, one.probabilities, color="tab:blue")
+    panels[0].set(xlim=(0, 1), xlabel="probability", title=f"{one.emotion}, language {one.language}")
+    panels[0].invert_yaxis()
+    shown = [f"{name}\nwithout it {-effect:+.2f} nats" for name, effect in explanation.without_expert.items()]
+    names = shown if len(shown) == len(one.experts) else list(one.experts)
+    panels[1].barh(names, one.gate, color="tab:green")
+    panels[1].set(xlim=(0, 1), xlabel="gate weight", title="experts")
+    for panel, (name, weights) in zip(panels[2:], layered.items(), strict=True):
+        panel.bar(range(len(weights)), weights, color="tab:orange")
+        panel.set(xlabel="layer", ylabel="weight", title=f"layers of {name}")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _draw_moments(figure: Any, explanation: Explanation, recording: Recording) -> None:
+    wave, effect = figure.subplots(2, 1, sharex=True)
+    rate = 8000
+    samples = recording.at(rate).numpy()
+    wave.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4, color="gray")
+    wave.set(ylabel="waveform", title=Path(recording.name).name)
+    middles = explanation.moments.mean(1)
+    effect.axhline(0, color="black", linewidth=0.8)
+    effect.fill_between(
+        middles, 0, explanation.effects, where=explanation.effects >= 0, color="tab:red", alpha=0.6, interpolate=True
+    )
+    effect.fill_between(
+        middles, 0, explanation.effects, where=explanation.effects < 0, color="tab:blue", alpha=0.6, interpolate=True
+    )
+    emotion = explanation.prediction.emotion
+    effect.set(
+        xlabel="time in seconds", xlim=(0, recording.seconds), ylabel=f"for {emotion}, nats\n(red: for, blue: against)"
+    )
