@@ -17,6 +17,8 @@ from mser.published import PublishedFold, deal, emobox, random_fifths, serab
 #: Up to this many speakers each is a test fold of its own; above, speakers are grouped.
 LEAVE_ONE_OUT_SPEAKERS = 12
 GROUPED_FOLDS = 5
+#: The fold that tests nobody.
+EVERYONE = "everyone"
 #: Ways to split the training speakers of a fold into training and dev, at most.
 DEV_SPLITS = 3
 #: Texts are taken to tell the emotion when more than this share of them carries one emotion only.
@@ -150,9 +152,10 @@ def _speaker_folds(utterances: Sequence[Utterance]) -> list[Fold]:
 
 
 def _labels(speaker_ids: Sequence[str]) -> list[str]:
-    """Names of folds: the speakers, with their corpora where two corpora have speakers of one name."""
+    """Names of folds: the speakers, with their corpora where a name alone could mean something else as well."""
     short = [name.partition("/")[2] for name in speaker_ids]
-    return short if len(set(short)) == len(short) else [name.replace("/", "-") for name in speaker_ids]
+    plain = len({*short, EVERYONE}) == len(short) + 1
+    return short if plain else [name.replace("/", "-") for name in speaker_ids]
 
 
 def everyone(utterances: Sequence[Utterance]) -> Fold:
@@ -160,7 +163,7 @@ def everyone(utterances: Sequence[Utterance]) -> Fold:
     speakers = np.array([row.speaker_id for row in utterances])
     emotions = np.array([row.emotion for row in utterances])
     train = np.arange(len(utterances))
-    return Fold("everyone", train, train[:0], _dev_splits(train, speakers, emotions))
+    return Fold(EVERYONE, train, train[:0], _dev_splits(train, speakers, emotions))
 
 
 def _grouped(speakers: np.ndarray, emotions: np.ndarray, count: int) -> list[np.ndarray]:

@@ -70,6 +70,11 @@ def test_folds_have_names_of_their_own_that_can_name_files(rows: list[Utterance]
     assert not any("/" in name for name in names)
 
 
+def test_no_fold_has_the_name_of_the_one_that_tests_nobody() -> None:
+    rows = [utterance(f"{name}{n}", name, ("anger", "joy")[n % 2]) for name in ("a", "b", "everyone") for n in range(4)]
+    assert [fold.name for fold in make_folds(rows)] == ["toy-a", "toy-b", "toy-everyone"]
+
+
 def corpus_of(count: int) -> list[Utterance]:
     """``count`` speakers who each say two texts in every emotion."""
     return [
