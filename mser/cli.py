@@ -6,6 +6,7 @@ import click
 
 from mser import __version__
 from mser.config import Workspace
+from mser.export.cli import export_command
 from mser.inspect import layer_statistics, list_stores
 from mser.loader import SMALLEST_DEVIATION
 from mser.manifest import read_manifests
@@ -84,4 +85,5 @@ def inspect_command(languages: tuple[str, ...], layers: bool, workspace: Workspa
             )
 
 
-main.add_command(predict_command)
+for command in (predict_command, export_command):
+    main.add_command(command)

@@ -56,7 +56,7 @@ FORBIDDEN = {
     "stage two sees no audio": (below("train"), ["mser.audio", "mser.upstream", "mser.predict"]),
     "stage one trains nothing": (below("extract"), [f"mser.{name}" for name in (*TRAINING, "predict")]),
     "states, not audio, are read by all that trains": (
-        below("mser/store", "mser/nas", *(f"mser/{name}.py" for name in TRAINING)),
+        below("mser/store", "mser/nas", "mser/export", *(f"mser/{name}.py" for name in TRAINING)),
         ["mser.audio", "mser.upstream"],
     ),
     "nothing is pickled": (
@@ -69,6 +69,8 @@ OWNERS = {
     "h5py": below("mser/store"),
     "transformers": below("mser/upstream"),
     "huggingface_hub": below("mser/upstream"),
+    "onnx": below("mser/export"),
+    "onnxruntime": below("mser/export"),
     "soundfile": below("mser/audio.py"),
     "opensmile": below("mser/upstream/opensmile.py"),
     "distributed": below("extract/cluster.py", "train/workers.py"),
