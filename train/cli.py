@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from mser.config import Workspace, write_json, write_text
+from mser.corpus import CorpusDefinition, load_definitions
 from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings
 from mser.protocol import PROTOCOLS
 from mser.terminal import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
 from train.calibrate import calibration_block, calibration_blocks
+from train.card import write_card
 from train.data import Features, LanguageData
 from train.evaluate import evaluate
 from train.final import final_method, final_models
@@ -47,6 +49,14 @@ def placing_options(command: Any) -> Any:
         "--scheduler", envvar="SCHEDULER", help="Run on the workers of a Dask cluster, such as tcp://host:8786."
     )
     return workers(scheduler(placed))
+
+
+definitions_option = click.option(
+    "--definitions",
+    envvar="MSER_DEFINITIONS",
+    type=click.Path(path_type=Path),
+    help="Folder of own corpus definitions, for the model card (MSER_DEFINITIONS).",
+)
 
 
 class Seeds(Words):
@@ -240,6 +250,7 @@ def _compare(value: float, other: float) -> str:
     help=f"all, or of {' '.join(METHODS)}.",
 )
 @click.option("--run", envvar="RUN", default="", help="Name of the run folder; made from the inputs if not given.")
+@definitions_option
 def fit_command(
     languages: tuple[str, ...],
     workspace: Workspace,
@@ -247,12 +258,13 @@ def fit_command(
     seeds: tuple[int, ...],
     methods: tuple[str, ...],
     run: str,
+    definitions: Path | None,
     **options: Any,
 ) -> None:
-    """Train and test every method on all languages, and write the report."""
+    """Train and test every method on all languages, and write the report and the model card."""
     if not seeds:
         raise ConfigError("No seed was given.", field="SEEDS", expected="whole numbers such as 0 1 2")
-    chosen = named(methods)
+    chosen, corpora = named(methods), load_definitions(definitions)
     inputs = _inputs(workspace, **options)
     datas = inputs.load_all(languages)
     for data in datas:
@@ -271,12 +283,17 @@ def fit_command(
         with progress_bar(f"calibrate {name}", "blocks") as advance:
             run_blocks(calibration_block, calibration_blocks(study, name, folds), placing, advance)
     models = final_models(study)
-    _report(study, datas, timings(study, time.monotonic() - began))
+    _report(study, datas, timings(study, time.monotonic() - began), corpora)
     for model in models:
         console.print(f"Model for use: {model}", soft_wrap=True)
 
 
-def _report(study: Study, chosen: list[LanguageData], timings: list[dict[str, Any]]) -> None:
+def _report(
+    study: Study,
+    chosen: list[LanguageData],
+    timings: list[dict[str, Any]],
+    definitions: Mapping[str, CorpusDefinition],
+) -> None:
     results = evaluate(study, chosen, timings)
     page = write_report(results, study.inputs.workspace.reports / study.folder.name)
     columns, rows = terminal_table(results)
@@ -287,14 +304,16 @@ def _report(study: Study, chosen: list[LanguageData], timings: list[dict[str, An
         "Speaker-independent results on test speakers" if protocols == {"speakers"} else f"Results by {protocols.pop()}"
     )
     print_table(f"{title}, percent", columns, rows)
-    console.print(f"Report: {page}")
+    console.print(f"Report: {page}", soft_wrap=True)
+    console.print(f"Model card: {write_card(study, chosen, results, definitions)}", soft_wrap=True)
 
 
 @main.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
+@definitions_option
 @home_option
-def report_command(run: Path, workspace: Workspace) -> None:
-    """Write the report of a finished RUN (a folder, or its name) again."""
+def report_command(run: Path, definitions: Path | None, workspace: Workspace) -> None:
+    """Write the report and the model card of a finished RUN (a folder, or its name) again."""
     folder = run if run.is_dir() else workspace.runs / run
     if not (folder / "config.json").is_file():
         names = sorted(path.parent.name for path in workspace.runs.glob("*/config.json"))
@@ -305,7 +324,8 @@ def report_command(run: Path, workspace: Workspace) -> None:
             hint="run `make train`",
         )
     study = restored(workspace, folder)
-    _report(study, study.inputs.load_all(study.languages), timings(study, 0.0))
+    datas = study.inputs.load_all(study.languages)
+    _report(study, datas, timings(study, 0.0), load_definitions(definitions))
 
 
 def _inputs(
