@@ -59,6 +59,10 @@ FORBIDDEN = {
         below("mser/store", "mser/nas", "mser/export", *(f"mser/{name}.py" for name in TRAINING)),
         ["mser.audio", "mser.upstream"],
     ),
+    "nothing is sent anywhere but by the command for it": (
+        lambda path: not below("mser/hub", "mser/cli.py")(path),
+        ["mser.hub"],
+    ),
     "nothing is pickled": (
         below(*PACKAGES),
         ["pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "torch.save"],
@@ -68,7 +72,7 @@ FORBIDDEN = {
 OWNERS = {
     "h5py": below("mser/store"),
     "transformers": below("mser/upstream"),
-    "huggingface_hub": below("mser/upstream"),
+    "huggingface_hub": below("mser/upstream", "mser/hub"),
     "onnx": below("mser/export"),
     "onnxruntime": below("mser/export"),
     "soundfile": below("mser/audio.py"),
@@ -101,8 +105,7 @@ def test_forbidden_imports(rule: str) -> None:
 def test_a_dependency_is_imported_by_its_owner_alone(dependency: str) -> None:
     owner = OWNERS[dependency]
     assert broken(lambda path: not owner(path), [dependency]) == []
-    if dependency != "huggingface_hub":
-        assert broken(owner, [dependency]), f"no owner imports {dependency}"
+    assert broken(owner, [dependency]), f"no owner imports {dependency}"
 
 
 def test_nothing_is_unpickled_or_run_from_text() -> None:
@@ -167,6 +170,13 @@ def test_stage_two_loads_neither_audio_nor_speech_models() -> None:
     assert "train.cli" in loaded
     # A cluster's library takes a second to import, and few studies need it.
     late = ["transformers", "soundfile", "torchaudio", "extract", "mser.audio", "mser.upstream", "distributed"]
+    assert hits(loaded, late) == set()
+
+
+def test_the_commands_of_the_library_start_without_what_only_some_of_them_need() -> None:
+    loaded = loaded_by("mser.cli")
+    assert {"mser.predict.cli", "mser.export.cli", "mser.hub.cli"} <= loaded
+    late = ["transformers", "torchaudio", "huggingface_hub", "onnx", "onnxruntime", "tensorboard", "train", "extract"]
     assert hits(loaded, late) == set()
 
 
