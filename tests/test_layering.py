@@ -78,6 +78,7 @@ OWNERS = {
     "soundfile": below("mser/audio.py"),
     "opensmile": below("mser/upstream/opensmile.py"),
     "distributed": below("extract/cluster.py", "train/workers.py"),
+    "torch.utils.tensorboard": below("train/events.py"),
     "xxhash": below("mser/store/layout.py"),
     "torchaudio": below("mser/audio.py", "mser/upstream"),
     "click": lambda path: path.name == "cli.py" or path == Path("mser/terminal.py"),
@@ -170,6 +171,7 @@ def test_stage_two_loads_neither_audio_nor_speech_models() -> None:
     assert "train.cli" in loaded
     # A cluster's library takes a second to import, and few studies need it.
     late = ["transformers", "soundfile", "torchaudio", "extract", "mser.audio", "mser.upstream", "distributed"]
+    late += ["tensorboard", "torch.utils.tensorboard", "huggingface_hub", "onnx"]
     assert hits(loaded, late) == set()
 
 
