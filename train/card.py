@@ -48,11 +48,12 @@ def write_card(
 
 def facts(study: Study, datas: Sequence[LanguageData], definitions: Mapping[str, CorpusDefinition]) -> dict[str, Any]:
     """What :func:`train.report.card.make_card` needs beside the results."""
-    config = read_json(study.folder / CONFIG)
+    config, method = read_json(study.folder / CONFIG), final_method(study)
+    models = sorted(study.folder.glob("model*.safetensors")) if method else []
     return {
-        "method": final_method(study),
+        "method": method,
         "config": {name: config[name] for name in ("fingerprint", "mser_version", "recipe")},
-        "models": [model_facts(path) for path in sorted(study.folder.glob("model*.safetensors"))],
+        "models": [model_facts(path) for path in models],
         "corpora": [one for data in datas for one in corpora_of(data, definitions)],
         "upstreams": list(_upstreams(datas)),
     }

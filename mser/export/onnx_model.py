@@ -81,14 +81,6 @@ def export_head(head: TrainedHead, path: Path, batches: Iterable[Batch], toleran
     """
     require_onnx()
     facts = read_facts(head.path)
-    if facts.get("normalise", "none") != "none":
-        raise RunError(
-            "A transductive model cannot be exported: it needs the other utterances of each speaker.",
-            file=head.path,
-            field="method",
-            found=facts.get("method"),
-            hint="export the run's model for use",
-        )
     head.model.to("cpu").eval()
     network = HeadNetwork(head).eval()
     content, inputs, outputs = _onnx_bytes(network, head, metadata(head, network, facts))
