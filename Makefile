@@ -29,7 +29,7 @@ export UPSTREAMS
 endif
 EXPORTED := MSER_DEFINITIONS DTYPE LAYERS FRAMES POOLED WINDOW OVERLAP COMPUTE BATCHING SCHEDULER WAIT RECOMPUTE \
 	REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES STRATEGIES METHODS PROTOCOL PUBLISHED PLACEMENT MISSING SET RUN \
-	WORKERS MSER_TEST_UPSTREAM
+	WORKERS TENSORBOARD MSER_TEST_UPSTREAM
 $(foreach name,$(EXPORTED),$(if $($(name)),$(eval export $(name))))
 
 VENV ?= .venv
@@ -77,6 +77,7 @@ help: ## print this
 	@echo "  EPOCHS, SEARCH_EPOCHS, CANDIDATES   of training, of a search, of random search (see mser-train --help)"
 	@echo "  WORKERS           processes (search and train: one a core; extract: one a GPU, else this one alone)"
 	@echo "  RUN               name of the run folder (made from the inputs)"
+	@echo "  TENSORBOARD       1: search and train write curves for TensorBoard; needs mser[tensorboard] (none)"
 	@echo "  DEMO_HOME         folder of the demo (work/demo)"
 	@echo "  PYTHON, VENV      interpreter 3.11 or 3.12 (first found), environment (.venv)"
 

@@ -6,6 +6,8 @@ import click
 
 from mser import __version__
 from mser.config import Workspace
+from mser.export.cli import export_command
+from mser.hub.cli import push_command
 from mser.inspect import layer_statistics, list_stores
 from mser.loader import SMALLEST_DEVIATION
 from mser.manifest import read_manifests
@@ -84,5 +86,5 @@ def inspect_command(languages: tuple[str, ...], layers: bool, workspace: Workspa
             )
 
 
-main.add_command(predict_command)
-main.add_command(explain_command)
+for command in (predict_command, explain_command, export_command, push_command):
+    main.add_command(command)

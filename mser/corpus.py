@@ -22,6 +22,8 @@ from mser.manifest import leads_out
 
 #: What a definition can read from a name or a table; other groups are ignored.
 FIELDS = ("speaker", "emotion", "text_id", "gender", "intensity")
+#: How the emotions of a corpus came about: what a model trained on it can be trusted with depends on it.
+SPEECH = ("acted", "elicited", "spontaneous", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class CorpusDefinition:
         genders: source gender -> female or male. gender: of all speakers.
         speakers: speaker -> ``{gender: ...}``.
         expected: ``utterances``, ``speakers``, ``emotions`` as published.
+        speech: one of :data:`SPEECH`, if known.
     """
 
     name: str
@@ -56,6 +59,7 @@ class CorpusDefinition:
     gender: str | None = None
     speakers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     expected: Mapping[str, Any] = field(default_factory=dict)
+    speech: str | None = None
     source: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +72,8 @@ class CorpusDefinition:
         unknown = {label for label in self.emotions.values() if label} - set(load_labels())
         if unknown:
             self._fail("emotions", f"labels of labels.yaml: {', '.join(load_labels())}", sorted(unknown))
+        if self.speech not in (None, *SPEECH):
+            self._fail("speech", f"one of {', '.join(SPEECH)}, or no such key", self.speech)
         if self.pattern is not None:
             self._check_pattern(self.pattern)
         if self.folders is not None and "emotion" not in self.folders:

@@ -65,7 +65,7 @@ class ConstantGate(nn.Module):
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, H) -> fused (B, H) and weights (B, K), rows sum to 1."""
         weights = (self.logits / self.temperature).softmax(0)
-        return torch.matmul(weights, embeddings), weights.expand(len(embeddings), -1)
+        return torch.matmul(weights, embeddings), weights.expand(embeddings.shape[0], -1)
 
 
 class ConditionedGate(nn.Module):
@@ -112,7 +112,7 @@ class Concatenation(nn.Module):
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, H) -> fused (B, H) and weights (B, K)."""
-        weights = embeddings.new_full((len(embeddings), self.experts), 1 / self.experts)
+        weights = embeddings.new_full((embeddings.shape[0], self.experts), 1 / self.experts)
         return self.linear(embeddings.flatten(1)), weights
 
 

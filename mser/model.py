@@ -206,7 +206,7 @@ class LanguageNetwork(nn.Module):
         else:
             embedding, logits = shared(fused, noise)
             logits = self.head(logits)
-        absent = gate.new_zeros(len(gate), 1)
+        absent = gate.new_zeros(gate.shape[0], 1)
         columns = [
             gate[:, self.used.index(number)][:, None] if number in self.used else absent
             for number in range(self.experts)

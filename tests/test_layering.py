@@ -56,8 +56,12 @@ FORBIDDEN = {
     "stage two sees no audio": (below("train"), ["mser.audio", "mser.upstream", "mser.predict"]),
     "stage one trains nothing": (below("extract"), [f"mser.{name}" for name in (*TRAINING, "predict")]),
     "states, not audio, are read by all that trains": (
-        below("mser/store", "mser/nas", *(f"mser/{name}.py" for name in TRAINING)),
+        below("mser/store", "mser/nas", "mser/export", *(f"mser/{name}.py" for name in TRAINING)),
         ["mser.audio", "mser.upstream"],
+    ),
+    "nothing is sent anywhere but by the command for it": (
+        lambda path: not below("mser/hub", "mser/cli.py")(path),
+        ["mser.hub"],
     ),
     "nothing is pickled": (
         below(*PACKAGES),
@@ -68,10 +72,13 @@ FORBIDDEN = {
 OWNERS = {
     "h5py": below("mser/store"),
     "transformers": below("mser/upstream"),
-    "huggingface_hub": below("mser/upstream"),
+    "huggingface_hub": below("mser/upstream", "mser/hub"),
+    "onnx": below("mser/export"),
+    "onnxruntime": below("mser/export"),
     "soundfile": below("mser/audio.py"),
     "opensmile": below("mser/upstream/opensmile.py"),
     "distributed": below("extract/cluster.py", "train/workers.py"),
+    "torch.utils.tensorboard": below("train/events.py"),
     "xxhash": below("mser/store/layout.py"),
     "torchaudio": below("mser/audio.py", "mser/upstream"),
     "click": lambda path: path.name == "cli.py" or path == Path("mser/terminal.py"),
@@ -99,8 +106,7 @@ def test_forbidden_imports(rule: str) -> None:
 def test_a_dependency_is_imported_by_its_owner_alone(dependency: str) -> None:
     owner = OWNERS[dependency]
     assert broken(lambda path: not owner(path), [dependency]) == []
-    if dependency != "huggingface_hub":
-        assert broken(owner, [dependency]), f"no owner imports {dependency}"
+    assert broken(owner, [dependency]), f"no owner imports {dependency}"
 
 
 def test_nothing_is_unpickled_or_run_from_text() -> None:
@@ -165,6 +171,14 @@ def test_stage_two_loads_neither_audio_nor_speech_models() -> None:
     assert "train.cli" in loaded
     # A cluster's library takes a second to import, and few studies need it.
     late = ["transformers", "soundfile", "torchaudio", "extract", "mser.audio", "mser.upstream", "distributed"]
+    late += ["tensorboard", "torch.utils.tensorboard", "huggingface_hub", "onnx"]
+    assert hits(loaded, late) == set()
+
+
+def test_the_commands_of_the_library_start_without_what_only_some_of_them_need() -> None:
+    loaded = loaded_by("mser.cli")
+    assert {"mser.predict.cli", "mser.export.cli", "mser.hub.cli"} <= loaded
+    late = ["transformers", "torchaudio", "huggingface_hub", "onnx", "onnxruntime", "tensorboard", "train", "extract"]
     assert hits(loaded, late) == set()
 
 

@@ -53,6 +53,8 @@ def test_the_locale_is_never_taken_for_a_language(environment: Path, locale: str
 
 def test_variables_reach_the_commands_and_unset_ones_do_not(environment: Path) -> None:
     said = make(environment, "train", "UPSTREAMS=acoustic ./my model", "SEEDS=4 5", MSER_HOME="elsewhere")
+    assert "\nTENSORBOARD=" not in said
+    assert "\nTENSORBOARD=1\n" in make(environment, "train", "TENSORBOARD=1")
     assert "\nUPSTREAMS=acoustic ./my model\n" in said
     assert "\nSEEDS=4 5\n" in said
     assert "\nMSER_HOME=elsewhere\n" in said
@@ -63,7 +65,9 @@ def test_make_alone_prints_every_target_and_every_variable(environment: Path) ->
     said = make(environment)
     for target in "setup demo manifest extract search train inspect verify test lint clean".split():
         assert f"\n  {target} " in said
-    for variable in "LANG UPSTREAMS MSER_CORPORA MSER_HOME MSER_DEFINITIONS DEVICE SEEDS METHODS WORKERS RUN".split():
+    for (
+        variable
+    ) in "LANG UPSTREAMS MSER_CORPORA MSER_HOME MSER_DEFINITIONS DEVICE SEEDS METHODS WORKERS RUN TENSORBOARD".split():
         assert f"\n  {variable} " in said
 
 

@@ -41,6 +41,11 @@ def test_the_demo_reaches_a_report_with_every_method_and_says_it_is_synthetic(de
     assert any("random weights" in note for note in results["notes"])
     (page,) = (workspace / "reports").glob("*/report.html")
     assert "synthetic" in page.read_text(encoding="utf-8")
+    (card,) = (workspace / "runs").glob("*/README.md")
+    first = card.read_text(encoding="utf-8").split("## What it is")[0]
+    assert "synthetic" in first
+    assert "random weights" in first
+    assert "model-index" not in first
 
 
 def test_every_score_can_be_computed_again_from_the_stored_predictions(demo):

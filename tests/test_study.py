@@ -362,6 +362,18 @@ def test_models_for_use_are_trained_on_every_speaker_and_know_their_languages(
     assert [path.stat().st_mtime_ns for path in final_models(wanted)] == kept
 
 
+def test_models_for_use_of_an_earlier_method_do_not_stay_beside_those_of_the_present_one(root: Path) -> None:
+    first = final_models(study_of(root, "fixed", languages=("de", "it")))
+    exported = first[0].with_name("head-de.onnx")
+    exported.write_bytes(b"of the first model")
+    final_models(study_of(root, "fixed", languages=("de", "it")))
+    assert exported.is_file()
+    (second,) = final_models(study_of(root, "fixed", "fixed-multi", languages=("de", "it")))
+    assert sorted(path.name for path in second.parent.iterdir()) == ["model.safetensors"]
+    assert final_models(study_of(root, "fixed", languages=("de", "it"))) == first
+    assert not second.exists()
+
+
 def test_a_transductive_method_is_never_the_model_for_use(add_method: Callable[[str, Method], None]) -> None:
     add_method("normal", Method("normal", "d.", normalise="speaker"))
     assert final_method(study_of(Path("none"), "normal")) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ import numpy as np
 import torch
 
 from mser.config import Workspace, write_json, write_text
+from mser.corpus import CorpusDefinition, load_definitions
 from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings
 from mser.protocol import PROTOCOLS
 from mser.terminal import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
 from train.calibrate import calibration_block, calibration_blocks
+from train.card import write_card
 from train.data import Features, LanguageData
 from train.evaluate import evaluate
+from train.events import Log, require_tensorboard, run_log, search_log
 from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
@@ -49,6 +52,14 @@ def placing_options(command: Any) -> Any:
     return workers(scheduler(placed))
 
 
+definitions_option = click.option(
+    "--definitions",
+    envvar="MSER_DEFINITIONS",
+    type=click.Path(path_type=Path),
+    help="Folder of own corpus definitions, for the model card (MSER_DEFINITIONS).",
+)
+
+
 class Seeds(Words):
     """Several seeds, as numbers."""
 
@@ -60,6 +71,13 @@ class Seeds(Words):
             return tuple(int(word) for word in words)
         except ValueError:
             self.fail(f"expected whole numbers such as 0 1 2, found {value!r}", param, ctx)
+
+
+def _checked_tensorboard(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    # Before anything runs: not once the first block of a long study is done.
+    if value:
+        require_tensorboard()
+    return value
 
 
 def study_options(command: Any) -> Any:
@@ -136,6 +154,13 @@ def study_options(command: Any) -> Any:
             help='Other settings, such as "fit.loss.mixup=0.4 model.dropout=0.5".',
         ),
         click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option(
+            "--tensorboard",
+            envvar="TENSORBOARD",
+            is_flag=True,
+            callback=_checked_tensorboard,
+            help="Write curves into the folder tensorboard of the run or search, as blocks are done.",
+        ),
         placing_options,
         home_option,
     ]
@@ -160,7 +185,12 @@ def main() -> None:
     help=f"Of {' '.join(STRATEGIES)}.",
 )
 def search_command(
-    languages: tuple[str, ...], workspace: Workspace, placing: Placing, strategies: tuple[str, ...], **options: Any
+    languages: tuple[str, ...],
+    workspace: Workspace,
+    placing: Placing,
+    strategies: tuple[str, ...],
+    tensorboard: bool,
+    **options: Any,
 ) -> None:
     """Search a structure for each test fold of each language, and one for use."""
     unknown = set(strategies) - set(STRATEGIES)
@@ -171,15 +201,17 @@ def search_command(
     inputs = _inputs(workspace, **options)
     for data in inputs.load_all(languages):
         _print_audit(data)
-        _search(inputs, data, strategies, placing)
+        log = search_log(inputs.search_folder(data)) if tensorboard else None
+        _search(inputs, data, strategies, placing, log)
+        _print_log(log)
 
 
-def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], placing: Placing) -> None:
+def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], placing: Placing, log: Log | None) -> None:
     folds = folds_to_search(data)
     blocks = [(inputs, data.language, number, (name,)) for name in strategies for number in range(len(folds))]
     blocks = [block for block in blocks if not strategy_path(inputs, data, folds[block[2]].name, block[3][0]).is_file()]
     with progress_bar(f"search {data.language}", "folds") as advance:
-        run_blocks(search_block, blocks, placing, advance)
+        run_blocks(search_block, blocks, placing, log.following(advance) if log else advance)
     found = {fold.name: {name: read_strategy(inputs, data, fold.name, name) for name in strategies} for fold in folds}
     print_table(
         f"Searches of {data.language}: UAR on dev speakers, structures trained alike",
@@ -240,6 +272,7 @@ def _compare(value: float, other: float) -> str:
     help=f"all, or of {' '.join(METHODS)}.",
 )
 @click.option("--run", envvar="RUN", default="", help="Name of the run folder; made from the inputs if not given.")
+@definitions_option
 def fit_command(
     languages: tuple[str, ...],
     workspace: Workspace,
@@ -247,36 +280,54 @@ def fit_command(
     seeds: tuple[int, ...],
     methods: tuple[str, ...],
     run: str,
+    definitions: Path | None,
+    tensorboard: bool,
     **options: Any,
 ) -> None:
-    """Train and test every method on all languages, and write the report."""
+    """Train and test every method on all languages, and write the report and the model card."""
     if not seeds:
         raise ConfigError("No seed was given.", field="SEEDS", expected="whole numbers such as 0 1 2")
-    chosen = named(methods)
+    chosen, corpora = named(methods), load_definitions(definitions)
     inputs = _inputs(workspace, **options)
     datas = inputs.load_all(languages)
     for data in datas:
         _print_audit(data)
     study = open_run(inputs, datas, chosen, seeds, run)
     require_searches(study, datas)
+    log = run_log(study.folder) if tensorboard else None
     began = time.monotonic()
     with progress_bar("probe", "folds") as advance:
         run_blocks(probe_block, probe_blocks(study, datas), placing, advance)
     folds = {data.language: len(data.folds) for data in datas}
     with progress_bar("train", "blocks") as advance:
-        run_blocks(study_block, study.blocks(folds), placing, advance)
+        run_blocks(study_block, study.blocks(folds), placing, log.following(advance) if log else advance)
     for block in study.late_blocks():
         late_block(*block)
     if name := final_method(study):
         with progress_bar(f"calibrate {name}", "blocks") as advance:
             run_blocks(calibration_block, calibration_blocks(study, name, folds), placing, advance)
     models = final_models(study)
-    _report(study, datas, timings(study, time.monotonic() - began))
+    results = _report(study, datas, timings(study, time.monotonic() - began), corpora)
     for model in models:
         console.print(f"Model for use: {model}", soft_wrap=True)
+    if log:
+        log.update()  # what late blocks took from others
+        log.results(results)
+    _print_log(log)
 
 
-def _report(study: Study, chosen: list[LanguageData], timings: list[dict[str, Any]]) -> None:
+def _print_log(log: Log | None) -> None:
+    if log:
+        console.print(f"Curves: tensorboard --logdir {log.target}", soft_wrap=True)
+
+
+def _report(
+    study: Study,
+    chosen: list[LanguageData],
+    timings: list[dict[str, Any]],
+    definitions: Mapping[str, CorpusDefinition],
+) -> dict[str, Any]:
+    """Writes and prints the report and the model card; returns the results."""
     results = evaluate(study, chosen, timings)
     page = write_report(results, study.inputs.workspace.reports / study.folder.name)
     columns, rows = terminal_table(results)
@@ -287,14 +338,17 @@ def _report(study: Study, chosen: list[LanguageData], timings: list[dict[str, An
         "Speaker-independent results on test speakers" if protocols == {"speakers"} else f"Results by {protocols.pop()}"
     )
     print_table(f"{title}, percent", columns, rows)
-    console.print(f"Report: {page}")
+    console.print(f"Report: {page}", soft_wrap=True)
+    console.print(f"Model card: {write_card(study, chosen, results, definitions)}", soft_wrap=True)
+    return results
 
 
 @main.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
+@definitions_option
 @home_option
-def report_command(run: Path, workspace: Workspace) -> None:
-    """Write the report of a finished RUN (a folder, or its name) again."""
+def report_command(run: Path, definitions: Path | None, workspace: Workspace) -> None:
+    """Write the report and the model card of a finished RUN (a folder, or its name) again."""
     folder = run if run.is_dir() else workspace.runs / run
     if not (folder / "config.json").is_file():
         names = sorted(path.parent.name for path in workspace.runs.glob("*/config.json"))
@@ -305,7 +359,8 @@ def report_command(run: Path, workspace: Workspace) -> None:
             hint="run `make train`",
         )
     study = restored(workspace, folder)
-    _report(study, study.inputs.load_all(study.languages), timings(study, 0.0))
+    datas = study.inputs.load_all(study.languages)
+    _report(study, datas, timings(study, 0.0), load_definitions(definitions))
 
 
 def _inputs(

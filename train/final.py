@@ -26,7 +26,8 @@ def final_method(study: Study) -> str | None:
 def final_models(study: Study) -> list[Path]:
     """Trains the models that are to be used: every speaker, the first seed; there is no test for them.
 
-    One of all languages where the method has it so, else one for each.
+    One of all languages where the method has it so, else one for each. Models of a method that the run had before are
+    removed, and what was exported from them: whoever uses the folder would not know which of them answers.
     """
     name = final_method(study)
     if name is None:
@@ -40,6 +41,10 @@ def final_models(study: Study) -> list[Path]:
         # A run that was given other methods since has another one for use.
         if not path.is_file() or read_facts(path).get("method") != name:
             _final_model(study, name, languages, path)
+            for language in languages:
+                (study.folder / f"head-{language}.onnx").unlink(missing_ok=True)
+    for path in set(study.folder.glob("model*.safetensors")) - set(paths):
+        path.unlink()
     return paths
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ class Fitted:
 
     Attributes:
         losses: mean of each epoch up to its end.
+        dev_uar: of each epoch up to its end, percent; none where dev speakers are not asked.
         best: the epoch whose weights the model has, counted from 0; -1 for those it began with.
         diverged: the epoch in which the loss or a weight was no finite number any more; the model then has the weights
             of ``best``. None: it never did.
@@ -25,6 +26,7 @@ class Fitted:
     losses: list[float]
     best: int = -1
     diverged: int | None = None
+    dev_uar: list[float] = field(default_factory=list)
 
 
 class Keeper:
@@ -62,6 +64,7 @@ class Keeper:
                 found.diverged, self.stopped[number] = epoch, True
                 continue
             found.losses.append(loss)
+            found.dev_uar += [scores[number]] if self.patience else []
             if scores[number] > self.highest[number]:
                 self.highest[number], found.best = scores[number], epoch
                 better.append(number)

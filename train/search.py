@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,9 @@ def _dev_uar(
         torch.manual_seed(SEARCH_SEED)
         model = MultiGateModel([Domain(language, data.emotions, genotype, prior)], data.shapes, inputs.settings.model)
         replicas.append(Replica(model, {language: split.train}, SEARCH_SEED))
-    fit(replicas, {language: loader}, {language: fold.train}, inputs.settings.fit)
+    # To the end: the dev speakers give the score, and so cannot say when to stop.
+    settings = replace(inputs.settings.fit, patience=0)
+    fit(replicas, {language: loader}, {language: fold.train}, settings)
     truth = data.labels[split.dev].numpy()
     return [score(truth, predict(replica.model, language, loader, split.dev)[0].argmax(1)).uar for replica in replicas]
 

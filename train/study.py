@@ -174,6 +174,7 @@ def _test(
             "seed": replica.seed,
             "genotype": domain.genotype.to_dict(),
             "losses": fitted.losses,
+            **({"dev_uar_of_epochs": fitted.dev_uar} if fitted.dev_uar else {}),
             "best_epoch": fitted.best,
             "diverged": fitted.diverged,
             "gates": gates.round(6).tolist(),

@@ -43,7 +43,8 @@ def load_heads(path: Path) -> dict[str, TrainedHead]:
     """The models for use of a run's folder, by language; or those of one model file.
 
     Raises:
-        RunError: there is no model, or it cannot be read, or was trained by a version that did not say on what.
+        RunError: there is no model, or it cannot be read, is transductive, or was trained by a version that did not
+            say on what.
     """
     files = [path] if path.is_file() else sorted(path.glob("model*.safetensors"))
     if not files:
@@ -67,6 +68,15 @@ def _heads_of(path: Path) -> list[TrainedHead]:
             field="stores",
             found=sorted(facts),
             hint="run `make train` again with this version",
+        )
+    if facts.get("normalise", "none") != "none":
+        raise RunError(
+            "A transductive model needs the other utterances of each speaker, to normalise their states by.",
+            file=path,
+            field="normalise",
+            expected="none",
+            found=f"{facts['normalise']} ({facts.get('method')})",
+            hint="give the run's model for use, which is never transductive",
         )
     return [_head(path, model, language, facts) for language in model.domains]
 
