@@ -39,7 +39,7 @@ RUN_PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.mser-ready
 BY_LANGUAGE := $(if $(LANGUAGES),--language "$(LANGUAGES)")
 
-.PHONY: help setup demo manifest plan extract search train inspect verify test lint clean
+.PHONY: help setup demo manifest plan extract search train serve inspect verify test lint clean
 
 help: ## print this
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -116,6 +116,9 @@ search: $(READY) ## search a network structure for each language (and test fold)
 
 train: $(READY) ## train and test all methods on the cached languages; write the report
 	$(RUN_PYTHON) -m train fit $(BY_LANGUAGE)
+
+serve: $(READY) ## a local page: drop or record a clip, see what run RUN says of it (needs mser[serve])
+	$(VENV)/bin/mser serve
 
 inspect: $(READY) ## show what the stores hold
 	$(VENV)/bin/mser inspect $(BY_LANGUAGE)

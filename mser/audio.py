@@ -108,17 +108,22 @@ def read_pcm(path: Path) -> tuple[np.ndarray, int]:
         return np.concatenate([block.copy() for block, _ in _blocks(stream, path)]), stream.samplerate
 
 
-def scan_pcm(path: Path) -> PcmInfo:
+def scan_pcm(path: Path, longest: float = math.inf) -> PcmInfo:
     """Decodes a recording and keeps only its hash, in memory that does not grow with its length.
 
+    Args:
+        longest: seconds after which decoding ends.
+
     Raises:
-        AudioError: as :func:`read_pcm`.
+        AudioError: as :func:`read_pcm`; or it is longer.
     """
     with _opened(path) as stream:
         digest, frames = _new_hash(stream.samplerate, stream.channels), 0
         for block, _ in _blocks(stream, path):
             digest.update(block.data.cast("B"))
             frames += len(block)
+            if frames > longest * stream.samplerate:
+                raise AudioError(f"is too long: more than {longest:g} s", file=path)
         return PcmInfo(frames, stream.samplerate, stream.channels, digest.hexdigest())
 
 

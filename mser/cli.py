@@ -12,6 +12,7 @@ from mser.inspect import layer_statistics, list_stores
 from mser.loader import SMALLEST_DEVIATION
 from mser.manifest import read_manifests
 from mser.predict.cli import explain_command, predict_command
+from mser.serve.cli import serve_command
 from mser.store import Store
 from mser.terminal import MserGroup, home_option, languages_option, print_table
 
@@ -86,5 +87,5 @@ def inspect_command(languages: tuple[str, ...], layers: bool, workspace: Workspa
             )
 
 
-for command in (predict_command, explain_command, export_command, push_command):
+for command in (predict_command, explain_command, serve_command, export_command, push_command):
     main.add_command(command)

@@ -53,8 +53,12 @@ FORBIDDEN = {
     "the library knows no stage": (below("mser"), ["extract", "train"]),
     "stage one does not know stage two": (below("extract"), ["train"]),
     "stage two does not know stage one": (below("train"), ["extract"]),
-    "stage two sees no audio": (below("train"), ["mser.audio", "mser.upstream", "mser.predict"]),
-    "stage one trains nothing": (below("extract"), [f"mser.{name}" for name in (*TRAINING, "predict")]),
+    "stage two sees no audio": (below("train"), ["mser.audio", "mser.upstream", "mser.predict", "mser.serve"]),
+    "stage one trains nothing": (below("extract"), [f"mser.{name}" for name in (*TRAINING, "predict", "serve")]),
+    "the page is for people alone": (
+        lambda path: below("mser")(path) and not below("mser/serve", "mser/cli.py")(path),
+        ["mser.serve"],
+    ),
     "states, not audio, are read by all that trains": (
         below("mser/store", "mser/nas", "mser/export", *(f"mser/{name}.py" for name in TRAINING)),
         ["mser.audio", "mser.upstream"],
@@ -81,6 +85,9 @@ OWNERS = {
     "torch.utils.tensorboard": below("train/events.py"),
     "xxhash": below("mser/store/layout.py"),
     "torchaudio": below("mser/audio.py", "mser/upstream"),
+    "gradio": below("mser/serve/page.py"),
+    "fastapi": below("mser/serve/page.py"),
+    "uvicorn": below("mser/serve/server.py"),
     "click": lambda path: path.name == "cli.py" or path == Path("mser/terminal.py"),
 }
 

@@ -63,7 +63,7 @@ def test_variables_reach_the_commands_and_unset_ones_do_not(environment: Path) -
 
 def test_make_alone_prints_every_target_and_every_variable(environment: Path) -> None:
     said = make(environment)
-    for target in "setup demo manifest extract search train inspect verify test lint clean".split():
+    for target in "setup demo manifest extract search train serve inspect verify test lint clean".split():
         assert f"\n  {target} " in said
     for (
         variable

@@ -14,14 +14,12 @@ import click
 
 from mser.config import Workspace, write_json
 from mser.errors import ConfigError, MserError, RunError
+from mser.predict import LONGEST_WHOLE, WINDOW
 from mser.terminal import Words, console, home_option, print_table, progress_bar
 
 if TYPE_CHECKING:
     from mser.predict.recognizer import Prediction, Recognizer
     from mser.predict.recording import Recording
-
-#: Longer recordings are no single utterance: they are cut into windows.
-LONGEST_WHOLE = 15.0
 
 
 @click.command("predict")
@@ -34,7 +32,7 @@ LONGEST_WHOLE = 15.0
 @click.option("--list", "listed", type=click.File(), help="A file with a recording's path on each line; - for stdin.")
 @click.option("--format", "form", type=click.Choice(["table", "jsonl", "csv"]), default="table", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write there, not to standard output.")
-@click.option("--window", type=float, help=f"Seconds: judge windows of this length; 4 above {LONGEST_WHOLE:g} s.")
+@click.option("--window", type=float, help=f"Seconds: judge such windows; {WINDOW:g} above {LONGEST_WHOLE:g} s.")
 @click.option("--hop", type=float, help="Seconds from a window to the next; half a window if not given.")
 @click.option("--whole", is_flag=True, help="Judge long recordings as one utterance, too.")
 @click.option("--abstain", type=click.FloatRange(0, 1), default=0.0, help="Say `unsure` below this probability.")
@@ -197,5 +195,5 @@ def judged(recognizer: Recognizer, recording: Recording, options: dict[str, Any]
     window, hop = options["window"], options["hop"]
     if options["whole"] or (window is None and recording.seconds <= LONGEST_WHOLE):
         return iter(recognizer.answers(recording, options["languages"]))
-    window = window or 4.0
+    window = window or WINDOW
     return recognizer.timeline(recording, options["languages"], window, hop or window / 2)

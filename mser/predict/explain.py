@@ -7,9 +7,10 @@ say what the model mixes, not what decided.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 import numpy as np
@@ -27,6 +28,8 @@ from mser.predict.recording import Recording
 WINDOW, HOP = 0.5, 0.125
 #: Clips of fewer frames than this have nothing to leave out.
 FEWEST_FRAMES = 2
+#: Moments whose states are in memory together: all layers of a clip's frames, once for each.
+AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,18 @@ class Explanation:
 
 
 def explain(
-    recognizer: Recognizer, recording: Recording, language: str, window: float = WINDOW, hop: float = HOP
+    recognizer: Recognizer,
+    recording: Recording,
+    language: str,
+    window: float = WINDOW,
+    hop: float = HOP,
+    heard: Mapping[str, Tensor] | None = None,
 ) -> Explanation:
     """What carried the decision of a language's head about a clip.
 
     Args:
         window, hop: seconds that are left out at a time, and from one moment to the next.
+        heard: states of the clip, where they were computed before.
 
     Raises:
         ConfigError: the run does not know the language. RunError: it has no experts that can be left out.
@@ -83,20 +92,24 @@ def explain(
     model = head.model
     if not isinstance(model, MultiGateModel):
         raise RunError("This model has no experts of its own.", file=head.path, field="kind", found=model.kind)
-    whole = {key: recognizer.extractors[key].states(recording) for key in head.stores}
+    heard = recognizer.hear(recording, [language]) if heard is None else heard
+    whole = {key: heard[key] for key in head.stores}
     moments = np.array(spans(recording.seconds, window, hop))
     steps = {key: recognizer.extractors[key].step for key in head.stores}
-    judged: dict[str, list[States]] = {}
-    for key, states in whole.items():
-        extractor = recognizer.extractors[key]
-        cut = [_without(states, steps[key], start, end) for start, end in moments]
-        judged[key] = [extractor.kept(one) for one in (states, *cut)]
-    said = recognizer.judge(head, judged, recording, [(0.0, recording.seconds)] * (len(moments) + 1))
+    alone = {key: [recognizer.extractors[key].kept(states)] for key, states in whole.items()}
+    said = recognizer.judge(head, alone, recording, [(0.0, recording.seconds)])
+    for begin in range(0, len(moments), AT_A_TIME):
+        chosen = moments[begin : begin + AT_A_TIME]
+        judged = {
+            key: [recognizer.extractors[key].kept(_without(states, steps[key], *moment)) for moment in chosen]
+            for key, states in whole.items()
+        }
+        said += recognizer.judge(head, judged, recording, [(0.0, recording.seconds)] * len(chosen))
     place = int(said[0].probabilities.argmax())
     logs = np.log([max(float(one.probabilities[place]), 1e-12) for one in said])
     untouched = tuple(name for name, key in head.keys.items() if not steps[key])
     layers = model.layer_weights(language)
-    silent = _without_experts(head, model, {key: own[:1] for key, own in judged.items()}, recognizer.device, place)
+    silent = _without_experts(head, model, alone, recognizer.device, place)
     effects = {name: float(logs[0] - log) for name, log in silent.items()}
     return Explanation(said[0], layers, effects, moments, logs[0] - logs[1:], untouched)
 
@@ -128,8 +141,12 @@ def _without_experts(
     return found
 
 
-def explanation_picture(explanation: Explanation, recording: Recording, path: Path) -> None:
-    """The clip's waveform over the effects of its moments, beside probabilities, gate and layers; PNG, SVG or PDF."""
+def explanation_picture(explanation: Explanation, recording: Recording, target: Path | IO[bytes]) -> None:
+    """The clip's waveform over the effects of its moments, beside probabilities, gate and layers.
+
+    Args:
+        target: PNG, SVG or PDF by the path's ending, PNG in a stream.
+    """
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -150,7 +167,7 @@ def explanation_picture(explanation: Explanation, recording: Recording, path: Pa
     for panel, (name, weights) in zip(panels[2:], layered.items(), strict=True):
         panel.bar(range(len(weights)), weights, color="tab:orange")
         panel.set(xlabel="layer", ylabel="weight", title=f"layers of {name}")
-    figure.savefig(path, dpi=120)
+    figure.savefig(target, dpi=120)
     pyplot.close(figure)
 
 

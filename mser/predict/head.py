@@ -46,6 +46,16 @@ def load_heads(path: Path) -> dict[str, TrainedHead]:
         RunError: there is no model, or it cannot be read, is transductive, or was trained by a version that did not
             say on what.
     """
+    heads = [head for file in model_files(path) for head in _heads_of(file)]
+    return {head.language: head for head in heads}
+
+
+def model_files(path: Path) -> list[Path]:
+    """The models for use of a run's folder; or the one model file that was given.
+
+    Raises:
+        RunError: there is none.
+    """
     files = [path] if path.is_file() else sorted(path.glob("model*.safetensors"))
     if not files:
         raise RunError(
@@ -55,8 +65,7 @@ def load_heads(path: Path) -> dict[str, TrainedHead]:
             found=", ".join(sorted(one.name for one in path.iterdir())[:6]) if path.is_dir() else "no such folder",
             hint="run `make train` with a method that trains heads, such as METHODS=fixed-multi",
         )
-    heads = [head for file in files for head in _heads_of(file)]
-    return {head.language: head for head in heads}
+    return files
 
 
 def _heads_of(path: Path) -> list[TrainedHead]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 import numpy as np
@@ -77,8 +77,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest / 10:04.1f}" if hours else f"{minutes}:{rest / 10:04.1f}"
 
 
-def timeline_picture(predictions: Sequence[Prediction], path: Path, abstain: float = 0.0) -> None:
-    """Probabilities over time, stacked, one panel a language; PNG, SVG or PDF by the path's ending.
+def timeline_picture(predictions: Sequence[Prediction], target: Path | IO[bytes], abstain: float = 0.0) -> None:
+    """Probabilities over time, stacked, one panel a language; PNG, SVG or PDF by the path's ending, PNG in a stream.
 
     Args:
         predictions: the parts of one recording. abstain: a line is drawn there.
@@ -104,7 +104,7 @@ def timeline_picture(predictions: Sequence[Prediction], path: Path, abstain: flo
         panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     panels[-1, 0].set_xlabel("time in seconds")
     panels[0, 0].set_title(Path(predictions[0].recording).name)
-    figure.savefig(path, dpi=120)
+    figure.savefig(target, dpi=120)
     pyplot.close(figure)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from mser.errors import ConfigError
 from mser.experts import Expert, averaging, expert_of_frames, expert_of_pooled
 from mser.loader import Batch, Loader
+from mser.predict import HOP, WINDOW
 from mser.predict.extractor import Extractor, States, load_extractors
 from mser.predict.head import TrainedHead, load_heads
 from mser.predict.recording import Recording
@@ -104,22 +105,41 @@ class Recognizer:
         (found,) = self.answers(Recording.of_samples(waveform, sample_rate), [language])
         return found
 
-    def answers(self, recording: Recording, languages: Sequence[str] = ()) -> list[Prediction]:
+    def answers(
+        self, recording: Recording, languages: Sequence[str] = (), heard: Mapping[str, Tensor] | None = None
+    ) -> list[Prediction]:
         """What the heads of some languages (or of all) say of a whole recording.
+
+        Args:
+            heard: by :meth:`hear`; if not given, states are computed and forgotten window by window.
 
         Raises:
             AudioError, ConfigError: as :meth:`__call__`.
         """
         heads = self.asked(languages)
-        states = {key: [self.extractors[key].whole(recording)] for key in self._keys(heads)}
+        if heard is None:
+            states = {key: [self.extractors[key].whole(recording)] for key in self._keys(heads)}
+        else:
+            states = {key: [self.extractors[key].kept(heard[key])] for key in self._keys(heads)}
         return [self.judge(head, states, recording, [(0.0, recording.seconds)])[0] for head in heads]
+
+    def hear(self, recording: Recording, languages: Sequence[str] = ()) -> dict[str, Tensor]:
+        """States of a whole recording by each upstream of some languages (or of all), for several questions.
+
+        Returns:
+            Those of all layers, (L, T, D) float32 on the device, by key of the store.
+
+        Raises:
+            AudioError, ConfigError: as :meth:`__call__`.
+        """
+        return {key: self.extractors[key].states(recording) for key in self._keys(self.asked(languages))}
 
     def timeline(
         self,
         recording: Recording,
         languages: Sequence[str] = (),
-        window: float = 4.0,
-        hop: float = 2.0,
+        window: float = WINDOW,
+        hop: float = HOP,
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> Iterator[Prediction]:
         """What the heads say of the parts of a recording, in the order of time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,17 @@ class Recording:
         self._resampled: dict[int, Tensor] = {}
 
     @classmethod
-    def of_file(cls, path: Path, name: str = "") -> Recording:
+    def of_file(cls, path: Path, name: str = "", longest: float = math.inf) -> Recording:
         """A recording on the disk, decoded as the extraction does.
 
+        Args:
+            longest: seconds; no more of it is decoded.
+
         Raises:
-            AudioError: it cannot be decoded as a whole, is silent, too short, or of a rate that cannot be used.
+            AudioError: it cannot be decoded as a whole, is silent, too short, too long, or of a rate that cannot be
+                used.
         """
-        info = scan_pcm(path)
+        info = scan_pcm(path, longest)
         return cls(name or str(path), info.num_samples / info.sample_rate, info.sample_rate, path)
 
     @classmethod
@@ -61,6 +66,11 @@ class Recording:
             else:
                 self._resampled[rate] = to_waveform(self._source, self.sample_rate, rate)
         return self._resampled[rate]
+
+    def in_memory(self) -> Recording:
+        """The same, to the bit at any rate, without its file."""
+        mono = self.at(self.sample_rate).numpy()[:, None]
+        return Recording(self.name, self.seconds, self.sample_rate, mono)
 
 
 def _trouble(samples: np.ndarray, sample_rate: int) -> str:
