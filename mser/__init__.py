@@ -8,4 +8,19 @@ Dimension letters, used in every shape of this project:
     G  languages
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mser.inspect.corpus import open_store
+
+__all__ = ["__version__", "open_store"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Late: it needs torch, which takes seconds to import.
+    if name == "open_store":
+        from mser.inspect.corpus import open_store
+
+        return open_store
+    raise AttributeError(f"module 'mser' has no attribute {name!r}")

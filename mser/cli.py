@@ -25,10 +25,6 @@ from rich.table import Table
 from mser import __version__
 from mser.config import Workspace
 from mser.errors import MserError
-from mser.inspect import layer_statistics, list_stores
-from mser.loader import SMALLEST_DEVIATION
-from mser.manifest import read_manifests
-from mser.store import Store
 
 console = Console(stderr=True, highlight=False)
 
@@ -134,71 +130,27 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(table)
 
 
-@click.group(cls=MserGroup)
+def _inspect() -> click.Command:
+    from mser.inspect.cli import inspect_group
+
+    return inspect_group
+
+
+#: Commands of modules that import this one, and are themselves imported when they are asked for.
+LATE: dict[str, Callable[[], click.Command]] = {"inspect": _inspect}
+
+
+class OfflineGroup(MserGroup):
+    """The group of ``mser``: a command's libraries are loaded for that command alone."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *LATE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return LATE[cmd_name]() if cmd_name in LATE else super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=OfflineGroup)
 @click.version_option(__version__)
 def main() -> None:
     """Look into what mser has cached: no GPU, no audio, no network."""
-
-
-@main.command("inspect")
-@languages_option
-@click.option("--layers/--no-layers", default=True, show_default=True, help="Statistics of every layer.")
-@home_option
-def inspect_command(languages: tuple[str, ...], layers: bool, workspace: Workspace) -> None:
-    """List the stores of the languages and the statistics of their layers."""
-    manifests = read_manifests(workspace, languages)
-    found = list(list_stores(workspace, manifests))
-    print_table(
-        f"Stores in {workspace.cache}",
-        [
-            "corpus",
-            "upstream",
-            "revision",
-            "utterances",
-            "minutes",
-            "layers x dim",
-            "dtype",
-            "holds",
-            "MB",
-            "state",
-        ],
-        [
-            [
-                one.corpus,
-                one.upstream,
-                one.revision,
-                f"{one.covered} of {one.total}",
-                f"{one.seconds / 60:.1f}",
-                f"{one.layers} x {one.dim}",
-                one.dtype,
-                " ".join(one.keep),
-                f"{one.size_bytes / 1e6:.0f}",
-                one.trouble or ("complete" if one.covered == one.total else "incomplete"),
-            ]
-            for one in found
-        ],
-    )
-    for one in found:
-        if layers and not one.trouble and "frames" in one.keep and one.covered:
-            store = Store(workspace.store(one.corpus, one.upstream))
-            statistics = layer_statistics(store)
-            print_table(
-                f"{one.corpus} x {one.upstream}: {statistics.frames} frames",
-                [
-                    "layer",
-                    "mean length of a state",
-                    "mean of deviations",
-                    "largest deviation",
-                    "dead dimensions",
-                ],
-                [
-                    [
-                        str(store.provenance.layer_numbers[layer]),
-                        f"{statistics.norm[layer]:.3f}",
-                        f"{deviation.mean():.4f}",
-                        f"{deviation.max():.3f}",
-                        f"{int((deviation < SMALLEST_DEVIATION).sum())} of {len(deviation)}",
-                    ]
-                    for layer, deviation in enumerate(statistics.deviation)
-                ],
-            )

@@ -78,10 +78,10 @@ class Shard:
         """One kept layer of all utterances, their frames joined: (offsets[-1], D), as ``frames``."""
         return self._between(0, int(self.offsets[-1]), slice(index, index + 1))[0]
 
-    def pooled(self) -> np.ndarray:
-        """(N, L, S, D) float32."""
+    def pooled(self, layers: slice = slice(None)) -> np.ndarray:
+        """Of some of the kept layers by their index: (N, L, S, D) float32."""
         with self._open() as file:
-            return file["pooled"][()]
+            return file["pooled"][:, layers]
 
     def damage(self) -> str | None:
         """What is wrong with the shard's content, or None: checksums, counts and finite values."""
