@@ -116,7 +116,7 @@ search: $(READY) ## search a network structure for each language (and test fold)
 train: $(READY) ## train and test all methods on the cached languages; write the report
 	$(RUN_PYTHON) -m train fit $(BY_LANGUAGE)
 
-inspect: $(READY) ## show what the stores hold
+inspect: $(READY) ## list the stores; write a page of their statistics, probes and maps
 	$(VENV)/bin/mser inspect $(BY_LANGUAGE)
 
 verify: $(READY) ## check the stores against manifests and recordings

@@ -59,6 +59,10 @@ FORBIDDEN = {
         below("mser/store", "mser/nas", *(f"mser/{name}.py" for name in TRAINING)),
         ["mser.audio", "mser.upstream"],
     ),
+    "an inspection reads states and labels, and nothing from elsewhere": (
+        below("mser/inspect"),
+        ["mser.audio", "mser.upstream", "socket", "ssl", "http", "urllib", "urllib3", "requests", "aiohttp"],
+    ),
     "nothing is pickled": (
         below(*PACKAGES),
         ["pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "torch.save"],
@@ -73,6 +77,11 @@ OWNERS = {
     "opensmile": below("mser/upstream/opensmile.py"),
     "distributed": below("extract/cluster.py", "train/workers.py"),
     "xxhash": below("mser/store/layout.py"),
+    "plotly": below("mser/inspect/pictures.py"),
+    "umap": below("mser/inspect/maps.py"),
+    "pyarrow": below("mser/inspect/export.py"),
+    "zarr": below("mser/inspect/export.py"),
+    "threadpoolctl": below("mser/inspect/survey.py"),
     "torchaudio": below("mser/audio.py", "mser/upstream"),
     "click": lambda path: path.name == "cli.py",
 }
@@ -166,6 +175,21 @@ def test_stage_two_loads_neither_audio_nor_speech_models() -> None:
     # A cluster's library takes a second to import, and few studies need it.
     late = ["transformers", "soundfile", "torchaudio", "extract", "mser.audio", "mser.upstream", "distributed"]
     assert hits(loaded, late) == set()
+
+
+def test_the_library_and_its_command_line_load_nothing_heavy() -> None:
+    loaded = loaded_by("mser", "mser.cli")
+    assert hits(loaded, ["torch", "numpy", "sklearn", "dask", "h5py", "matplotlib", "plotly"]) == set()
+
+
+def test_an_inspection_loads_neither_audio_nor_speech_models() -> None:
+    modules = [path for path in sources() if path.is_relative_to("mser/inspect") and not path.stem.startswith("__")]
+    loaded = loaded_by(*(".".join(path.with_suffix("").parts) for path in modules))
+    assert "mser.inspect.survey" in loaded
+    late = ["transformers", "soundfile", "torchaudio", "mser.audio", "mser.upstream", "distributed", "umap", "zarr"]
+    assert hits(loaded, late) == set()
+    # A listing is there at once: scikit-learn and plotly take seconds.
+    assert hits(loaded_by("mser.inspect.cli"), ["sklearn", "plotly", "extract", "train"]) == set()
 
 
 def test_stage_one_starts_without_transformers() -> None:

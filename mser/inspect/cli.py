@@ -109,10 +109,13 @@ def inspect_group(
 
     Without a command: the list of the stores, and a page with everything.
     """
+    given = [name for name in ("run", "upstreams") if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if ctx.invoked_subcommand is None:
         began = time.monotonic()
         _list(workspace, languages)
         _page(workspace, languages, Wanted(run=run, upstreams=_names(upstreams)), "inspect", began)
+    elif given:
+        raise click.UsageError(f"give --{given[0]} after {ctx.invoked_subcommand!r}, if it takes it")
 
 
 @inspect_group.command("page")

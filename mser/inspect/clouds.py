@@ -63,13 +63,12 @@ def best_layer(languages: Sequence[Language], probes: Mapping[str, Mapping[str, 
                 found[upstream, number].append(uar)
     if found:
         (upstream, number), uars = max(found.items(), key=lambda one: (len(one[1]), np.mean(one[1])))
-        return Layer(
-            upstream, number, f"the best on dev speakers: UAR {np.mean(uars):.1f} %, mean of {len(uars)} languages"
-        )
+        said = f"UAR {np.mean(uars):.1f} %" + (f", mean of {len(uars)} languages" if len(uars) > 1 else "")
+        return Layer(upstream, number, f"the layer that tells emotions best on dev speakers ({said})")
     for language in languages:
         for upstream, cached in language.cached.items():
             number = cached.layer_numbers[len(cached.layer_numbers) // 2]
-            return Layer(upstream, number, "the middle one: no emotion could be probed")
+            return Layer(upstream, number, "the middle layer, as no emotion could be probed")
     return None
 
 

@@ -71,7 +71,9 @@ def _tsne(scaled: np.ndarray) -> Map:
     # A point has at most a third of the others as neighbours, as in the reference implementation.
     perplexity = min(PERPLEXITY, (len(scaled) - 1) / 3)
     inputs, note = _reduced(scaled)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(inputs)
+    # A single feature has no two directions to start from.
+    start = "pca" if inputs.shape[1] > 1 else "random"
+    points = TSNE(perplexity=perplexity, init=start, random_state=SEED).fit_transform(inputs)
     fewer = f", lowered from {PERPLEXITY:.0f} since there are {len(scaled)} utterances" * (perplexity < PERPLEXITY)
     return Map("tsne", points.astype(np.float32), f"perplexity {perplexity:.0f}{fewer}; {note}")
 

@@ -162,9 +162,8 @@ def _by_speaker(utterances: Sequence[Utterance]) -> Parted:
     labels = speakers[rows]
     if len(set(labels)) < 2:
         raise _CannotAskError("fewer than two speakers have two utterances or more")
-    left_out = (
-        f"; {len(speakers) - len(rows)} speakers with a single utterance left out" if len(rows) < len(speakers) else ""
-    )
+    few = len(speakers) - len(rows)
+    left_out = f"; left out: {few} with the single utterance of a speaker" if few else ""
     texts = _texts(utterances)[rows]
     if all(texts) and len(set(texts)) > 1:
         parts = _grouped(labels, texts)
@@ -204,7 +203,7 @@ def _by_sentence(utterances: Sequence[Utterance]) -> Parted:
     if len(set(labels)) < 2:
         raise _CannotAskError("fewer than two sentences are spoken by two speakers or more")
     few = sum(count < 2 for count in said_by.values())
-    left_out = f"; {few} sentences that one speaker alone says are left out" if few else ""
+    left_out = f"; left out: {few} sentences that one speaker alone says" if few else ""
     split = "folds by speaker: no speaker of a test fold is in training, the sentences are"
     return rows, labels, _grouped(labels, speakers[rows]), split + left_out
 

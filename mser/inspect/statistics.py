@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dask
+import dask.threaded
 import numpy as np
 import torch
 from torch import Tensor
@@ -83,7 +84,8 @@ def layer_statistics(
     of_group, of_layer = dask.delayed(_sums, pure=False), dask.delayed(_finished, pure=False)
     tasks = [of_layer([of_group(blocks, _Kept(group), layer, told) for group in groups]) for layer in layers]
     with _one_thread_each():
-        found = dask.compute(*tasks, scheduler="threads", num_workers=workers or cores())
+        # Asked for by name, Dask would look for a cluster first, and import the library of clusters.
+        found = dask.compute(*tasks, scheduler=dask.threaded.get, num_workers=workers or cores())
     means, deviations, norms, ranks, counts = zip(*found, strict=True)
     return LayerStatistics(
         torch.stack(means), torch.stack(deviations), torch.tensor(norms), torch.tensor(ranks), counts[0], chosen
