@@ -120,7 +120,7 @@ train: $(READY) ## train and test all methods on the cached languages; write the
 serve: $(READY) ## a local page: drop or record a clip, see what run RUN says of it (needs mser[serve])
 	$(VENV)/bin/mser serve
 
-inspect: $(READY) ## show what the stores hold
+inspect: $(READY) ## list the stores; write a page of their statistics, probes and maps
 	$(VENV)/bin/mser inspect $(BY_LANGUAGE)
 
 verify: $(READY) ## check the stores against manifests and recordings

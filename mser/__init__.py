@@ -8,11 +8,22 @@ Dimension letters, used in every shape of this project:
     G  languages
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mser.inspect.corpus import open_store
+    from mser.predict.recognizer import Recognizer
+
+__all__ = ["Recognizer", "__version__", "open_store"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    """What is imported only when it is asked for: ``mser.Recognizer``."""
+def __getattr__(name: str) -> Any:
+    # Late: they need torch, which takes seconds to import, and the recogniser the speech models' libraries.
+    if name == "open_store":
+        from mser.inspect.corpus import open_store
+
+        return open_store
     if name == "Recognizer":
         from mser.predict.recognizer import Recognizer
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mser.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mser", "extract", "train")
 
@@ -67,6 +69,10 @@ FORBIDDEN = {
         lambda path: not below("mser/hub", "mser/cli.py")(path),
         ["mser.hub"],
     ),
+    "an inspection reads states and labels, and nothing from elsewhere": (
+        below("mser/inspect"),
+        ["mser.audio", "mser.upstream", "socket", "ssl", "http", "urllib", "urllib3", "requests", "aiohttp"],
+    ),
     "nothing is pickled": (
         below(*PACKAGES),
         ["pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "torch.save"],
@@ -84,6 +90,11 @@ OWNERS = {
     "distributed": below("extract/cluster.py", "train/workers.py"),
     "torch.utils.tensorboard": below("train/events.py"),
     "xxhash": below("mser/store/layout.py"),
+    "plotly": below("mser/inspect/pictures.py"),
+    "umap": below("mser/inspect/maps.py"),
+    "pyarrow": below("mser/inspect/export.py"),
+    "zarr": below("mser/inspect/export.py"),
+    "threadpoolctl": below("mser/inspect/survey.py"),
     "torchaudio": below("mser/audio.py", "mser/upstream"),
     "gradio": below("mser/serve/page.py"),
     "fastapi": below("mser/serve/page.py"),
@@ -183,10 +194,26 @@ def test_stage_two_loads_neither_audio_nor_speech_models() -> None:
 
 
 def test_the_commands_of_the_library_start_without_what_only_some_of_them_need() -> None:
-    loaded = loaded_by("mser.cli")
+    modules = sorted({module for module, _ in COMMANDS.values()})
+    loaded = loaded_by("mser.cli", *modules)
     assert {"mser.predict.cli", "mser.export.cli", "mser.hub.cli"} <= loaded
     late = ["transformers", "torchaudio", "huggingface_hub", "onnx", "onnxruntime", "tensorboard", "train", "extract"]
     assert hits(loaded, late) == set()
+
+
+def test_the_library_and_its_command_line_load_nothing_heavy() -> None:
+    loaded = loaded_by("mser", "mser.cli")
+    assert hits(loaded, ["torch", "numpy", "sklearn", "dask", "h5py", "matplotlib", "plotly"]) == set()
+
+
+def test_an_inspection_loads_neither_audio_nor_speech_models() -> None:
+    modules = [path for path in sources() if path.is_relative_to("mser/inspect") and not path.stem.startswith("__")]
+    loaded = loaded_by(*(".".join(path.with_suffix("").parts) for path in modules))
+    assert "mser.inspect.survey" in loaded
+    late = ["transformers", "soundfile", "torchaudio", "mser.audio", "mser.upstream", "distributed", "umap", "zarr"]
+    assert hits(loaded, late) == set()
+    # A listing is there at once: scikit-learn and plotly take seconds.
+    assert hits(loaded_by("mser.inspect.cli"), ["sklearn", "plotly", "extract", "train"]) == set()
 
 
 def test_stage_one_starts_without_transformers() -> None:

@@ -237,6 +237,6 @@ def test_every_kind_of_store_serves_stage_two(
         np.testing.assert_allclose(statistics.mean, joined.astype(np.float64).mean(1), atol=1e-4)
     (summary,) = list_stores(workspace, [manifest])
     assert (summary.layers, summary.covered, summary.trouble) == (len(layers), 6, "")
-    listed = CliRunner().invoke(mser_main, ["inspect", "--home", str(workspace.root)])
+    listed = CliRunner().invoke(mser_main, ["inspect", "ls", "--home", str(workspace.root)])
     assert listed.exit_code == 0, listed.output
     assert "complete" in listed.output

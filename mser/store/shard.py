@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -77,10 +78,10 @@ class Shard:
         """One kept layer of all utterances, their frames joined: (offsets[-1], D), as ``frames``."""
         return self._between(0, int(self.offsets[-1]), slice(index, index + 1))[0]
 
-    def pooled(self) -> np.ndarray:
-        """(N, L, S, D) float32."""
+    def pooled(self, layers: slice = slice(None)) -> np.ndarray:
+        """Of some of the kept layers by their index: (N, L, S, D) float32."""
         with self._open() as file:
-            return file["pooled"][()]
+            return file["pooled"][:, layers]
 
     def damage(self) -> str | None:
         """What is wrong with the shard's content, or None: checksums, counts and finite values."""
@@ -89,6 +90,17 @@ class Shard:
                 return self._damage_in(file)
         except UNREADABLE as error:
             return f"HDF5 cannot read it: {error}"
+
+    def require_sound_head(self) -> None:
+        """Raises StoreError where all but the states does not fit its checksum; the states are not read."""
+        try:
+            with h5py.File(self.path, "r") as file:
+                damage = self._head_damage({name: file[name][()] for name in HEAD if name in file}, file)
+        except UNREADABLE as error:
+            damage = f"HDF5 cannot read it: {error}"
+        if damage:
+            hint = "delete this file and run `make extract` again"
+            raise StoreError("A shard is damaged.", file=self.path, found=damage, hint=hint)
 
     def _open(self) -> h5py.File:
         try:
@@ -117,7 +129,7 @@ class Shard:
             out[:, begin:end] = unpack(integers, torch.from_numpy(scale[piece][layers]))
         return out.numpy()
 
-    def _damage_in(self, file: h5py.File) -> str | None:
+    def _head_damage(self, head: Mapping[str, np.ndarray], file: h5py.File) -> str | None:
         if (
             len({len(self.utterance_ids), len(self.audio_sha256), len(self.offsets) - 1}) != 1
             or (np.diff(self.offsets, prepend=0)[1:] < 1).any()
@@ -125,9 +137,15 @@ class Shard:
             return "offsets, ids and hashes do not add up"
         if shard_path(self.path.parent, list(zip(self.utterance_ids, self.audio_sha256, strict=True))) != self.path:
             return "ids and hashes are not those its name was made of"
-        head = {name: file[name][()] for name in HEAD if name in file}
         if head_sha256(head.items()) != file.attrs["head_sha256"]:
             return "the checksum of its head (offsets, ids, hashes, pooled statistics) does not match"
+        return None
+
+    def _damage_in(self, file: h5py.File) -> str | None:
+        head = {name: file[name][()] for name in HEAD if name in file}
+        damage = self._head_damage(head, file)
+        if damage:
+            return damage
         if not all(np.isfinite(head[name]).all() for name in ("pooled", "scale") if name in head):
             return "pooled statistics or scales hold values that are not finite"
         if "frames" not in self.provenance.keep:

@@ -18,18 +18,34 @@ class Store:
 
     The shards themselves are the index: a shard is whole or absent, so what can be listed is
     what is there, at any moment, beside any writer.
+
+    Attributes:
+        damage: why shards were left out, where the store was opened without its damaged ones.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, skip_damaged: bool = False) -> None:
         """Opens a store.
+
+        Args:
+            skip_damaged: open what is left where shards are damaged, their heads' checksums included.
 
         Raises:
             StoreError: there is none, it is of another schema version, or a shard is damaged.
         """
         self.folder = folder
         self.provenance = Provenance.read(folder)
-        paths = sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))
-        self.shards = [Shard(path, self.provenance) for path in paths]
+        self.damage: list[StoreError] = []
+        self.shards: list[Shard] = []
+        for path in sorted(folder.glob(f"{PREFIX}*{SUFFIX}")):
+            try:
+                shard = Shard(path, self.provenance)
+                if skip_damaged:
+                    shard.require_sound_head()
+                self.shards.append(shard)
+            except StoreError as error:
+                if not skip_damaged:
+                    raise
+                self.damage.append(error)
         self._places: dict[str, tuple[int, int]] = {
             key: (number, row)
             for number, shard in enumerate(self.shards)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mser.markup import Markup, bullets, details, element, join, markup, paragraph, section, table
 from train.report.marks import language_mark, method_mark, warnings
-from train.report.markup import Markup, bullets, details, element, join, markup, paragraph, section, table
 from train.report.study import MISSING, Study, duration, is_number, number
 
 LANGUAGE_COLUMNS = [

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mser.markup import Markup, details, element, grid, join, paragraph, picture, section, table
 from train.report.marks import language_mark, language_text, method_mark
-from train.report.markup import Markup, details, element, grid, join, paragraph, picture, section, table
 from train.report.pictures import colours, expert_picture, layer_picture
 from train.report.study import MISSING, Study, is_number, number
 

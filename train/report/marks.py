@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from train.report.markup import Markup, element, join
+from mser.markup import Markup, element, join
 from train.report.study import LEAKY, TRANSDUCTIVE, Study
 
 #: What each mark means, for readers.

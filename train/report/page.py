@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mser.config import write_json, write_text
+from mser.markup import Markup, element, join
+from mser.style import CSS
 from train.report.background import audits, header, notes, timings, what_was_run
 from train.report.gates import calibration, gates, layers
-from train.report.markup import Markup, element, join
 from train.report.scores import confusions, folds_and_seeds, main_table
 from train.report.searches import search, structures
 from train.report.study import MISSING, Study
-from train.report.style import CSS
 from train.report.tables import long_form
 
 #: Identifier of each section -> its link.

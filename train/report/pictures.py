@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from train.report.markup import Markup, markup
+from mser.markup import Markup, markup
 from train.report.study import LEAKY, TRANSDUCTIVE, is_number, number, short
 
 INK, FAINT, ALARM = "#1f2933", "#9aa5b1", "#b3261e"

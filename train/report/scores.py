@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from train.report.marks import language_mark, method_mark
-from train.report.markup import (
+from mser.markup import (
     Markup,
     boxed_table,
     bullets,
@@ -22,6 +21,7 @@ from train.report.markup import (
     section,
     table,
 )
+from train.report.marks import language_mark, method_mark
 from train.report.pictures import colours, interval_picture
 from train.report.study import METRICS, MISSING, Study, bounds, duration, is_number, number, probability, spread
 from train.report.verdict import (

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from train.report.marks import language_mark, language_text
-from train.report.markup import (
+from mser.markup import (
     Markup,
     boxed_table,
     cells,
@@ -22,6 +21,7 @@ from train.report.markup import (
     section,
     table,
 )
+from train.report.marks import language_mark, language_text
 from train.report.pictures import colours, curve_picture, dev_picture, value
 from train.report.structure import choice_counts, genotype_picture, most_frequent
 from train.report.study import METHOD_OF, MISSING, Study, duration, is_number, number

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.report.markup import Markup, element, join
+from mser.markup import Markup, element, join
 from train.report.study import short
 
 #: Size of a box, and the space around it, in pixels of the picture.
