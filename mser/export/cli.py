@@ -49,6 +49,7 @@ def export_command(run: str, language: str, output: Path | None, tolerance: floa
     if not head.calibrated:
         console.print(f"{head.path.name}: its probabilities are not calibrated.", style="yellow")
     path = output or head.path.with_name(f"head-{head.language}.onnx")
+    console.print(f"Torch traces the head of {head.language}: seconds for each upstream, more of them on frames.")
     with progress_bar("compare", "batches") as advance:
         done = export_head(head, path, _counted(found, advance), tolerance)
     shapes = {name: " x ".join(map(str, shape)) for name, shape in {**done.inputs, **done.outputs}.items()}

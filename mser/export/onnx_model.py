@@ -151,7 +151,7 @@ def _onnx_bytes(network: HeadNetwork, head: TrainedHead, said: dict[str, str]) -
         axes = [{0: batch, 1: torch.export.Dim(f"frames_{number}")} for number in range(len(network.names))]
     names = [f"{kind}_{name}" for kind in ("states", "lengths") for name in network.names]
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 network,
                 (states, lengths),
@@ -172,8 +172,13 @@ def _onnx_bytes(network: HeadNetwork, head: TrainedHead, said: dict[str, str]) -
         ) from error
     if program is None:
         raise TypeError("the exporter returned no program")
+    program.model.metadata_props.clear()
     program.model.metadata_props.update(said)
     proto = program.model_proto
+    # The exporter notes where in which file of this machine each node comes from.
+    for part in (proto.graph.node, proto.graph.value_info, proto.graph.initializer, [proto.graph]):
+        for one in part:
+            del one.metadata_props[:]
     onnx.checker.check_model(proto)
     inputs, outputs = _shapes(proto.graph.input), _shapes(proto.graph.output)
     _require_free_axes(head, names, axes, inputs)
