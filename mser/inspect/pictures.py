@@ -19,7 +19,9 @@ SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "t
 DASHES = ("solid", "dash", "dot", "dashdot")
 INK, SOFT, LINE = "#1f2933", "#52606d", "#e4e7eb"
 #: Pixels of a row of a heat map, and of what is above all rows; above MANY rows they are thinner.
-ROW, THIN_ROW, MANY, ABOVE = 26, 13, 40, 70
+ROW, THIN_ROW, MANY, ABOVE = 26, 15, 40, 70
+#: Columns that have their number, of those of a similarity; of more, every second, third and so on.
+NUMBERED = 20
 #: Up to this many layers the similarity stands in its cell.
 WRITTEN = 16
 CONFIG = {
@@ -80,6 +82,7 @@ def similarity_picture(layers: Layers, values: Sequence[Sequence[float | None]])
     rows = _Rows(layers)
     # Columns need no names, only a gap between upstreams.
     columns = [place - 1 for place in rows.places]
+    every = -(-len(columns) // NUMBERED)
     across = [rows.spread(row, None)[1:] for row in values]
     empty: list[Any] = [None] * (rows.count - 1)
     heat = go.Heatmap(
@@ -108,8 +111,8 @@ def similarity_picture(layers: Layers, values: Sequence[Sequence[float | None]])
         zeroline=False,
         ticks="",
         fixedrange=True,
-        tickvals=columns,
-        ticktext=rows.numbers,
+        tickvals=columns[::every],
+        ticktext=rows.numbers[::every],
     )
     return _drawn(figure, rows.pixels + ABOVE, css="plot square")
 
