@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folds", type=int, help="of speed; all if not given")
     parser.add_argument("--features", default="pooled frames", help="of speed")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main() -> None:
@@ -169,7 +169,8 @@ def _title(method: Mapping[str, Any]) -> str:
 
 def _cell(result: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str:
     uar = result["uar"]
-    text = f"{uar['mean']:.1f} ± {uar['deviation']:.1f} [{uar['low']:.1f}, {uar['high']:.1f}]"
+    spread = f" ± {uar['deviation']:.1f}" if len(result["per_seed"]) > 1 else ""
+    text = f"{uar['mean']:.1f}{spread} [{uar['low']:.1f}, {uar['high']:.1f}]"
     if compared is None:
         return text
     return f"{text} {compared['difference']:+.1f}, p {compared['p_speakers']:.2g} / {compared['p_utterances']:.2g}"
@@ -195,17 +196,16 @@ def _searches(results: Mapping[str, Any], languages: Sequence[str]) -> None:
 
 def _gates(results: Mapping[str, Any]) -> None:
     print("\nGate weights: mean, and the deviation over utterances of a fold, by expert\n")
-    rows = [
-        [
-            one["language"],
-            one["method"],
-            *(f"{m:.3f} ± {d:.3f}" for m, d in zip(one["mean"], one["deviation"], strict=True)),
-        ]
-        for one in results["gates"]
-        if one["method"] in ("gate-conditioned", "faithful")
-    ]
+    experts = results["gates"][0]["experts"]
+    rows = []
+    for one in results["gates"]:
+        if one["method"] in ("gate-conditioned", "faithful"):
+            # By name: a run that was gone on with may list its experts in another order.
+            spread = {name: (m, d) for name, m, d in zip(one["experts"], one["mean"], one["deviation"], strict=True)}
+            weights = [f"{m:.3f} ± {d:.3f}" for m, d in (spread[name] for name in experts)]
+            rows.append([one["language"], one["method"], *weights])
     if rows:
-        _markdown(["", "method", *results["gates"][0]["experts"]], rows)
+        _markdown(["", "method", *experts], rows)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
