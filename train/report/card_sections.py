@@ -30,7 +30,9 @@ def what(study: Study, facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["method"] is None or not facts["models"]:
         yield "This run has no model for use: none of its methods trains one. It holds results alone."
     else:
-        chosen: Any = next((one for one in study.content["methods"] if one["name"] == facts["method"]), {})
+        chosen: Mapping[str, Any] = next(
+            (one for one in study.content["methods"] if one["name"] == facts["method"]), {}
+        )
         yield (
             f"The method for use is `{facts['method']}`: {chosen.get('description', study.title(facts['method']))} "
             "The models here were trained on **every** speaker of the data, so nobody is left to test them on: the "
