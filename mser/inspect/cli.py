@@ -14,14 +14,12 @@ import click
 from click.core import ParameterSource
 
 from mser.config import Workspace, store_name
-from mser.errors import ConfigError, StoreError
 from mser.inspect import tables
-from mser.inspect.export import WRITERS, Selection, export
-from mser.inspect.listing import StoreSummary, open_stores
+from mser.inspect.export import WRITERS, export, select
+from mser.inspect.listing import open_stores
 from mser.inspect.utterance import draw_norms, find, states_of
 from mser.inspect.wanted import METHODS, SECTIONS, TARGETS, Wanted
-from mser.manifest import Manifest, read_manifests
-from mser.store import Store
+from mser.manifest import read_manifests
 from mser.terminal import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
 
 LOCATED = ("languages", "workspace")
@@ -258,7 +256,8 @@ def export_command(
 ) -> None:
     """Write layers of an upstream, with the manifest's columns, for other programs."""
     manifests = read_manifests(workspace, languages)
-    chosen = _selection(list(open_stores(workspace, manifests)), manifests, upstream, layers, frames)
+    name = store_name(upstream) if upstream else ""
+    chosen = select(list(open_stores(workspace, manifests)), manifests, name, layers, frames)
     folder = _folder(workspace, sorted({manifest.language for manifest in manifests}))
     path = out or folder / f"{chosen.upstream}-{'frames' if frames else 'pooled'}.npz"
     with progress_bar("export", "utterances") as advance:
@@ -266,52 +265,6 @@ def export_command(
     total = sum(len(manifest.utterances) for manifest in manifests)
     numbers = ", ".join(map(str, chosen.layers))
     console.print(f"{len(chosen.utterances)} of {total} utterances, layers {numbers}: {path}", soft_wrap=True)
-
-
-def _selection(
-    opened: Sequence[tuple[StoreSummary, Store | None]],
-    manifests: Sequence[Manifest],
-    upstream: str,
-    layers: tuple[int, ...],
-    frames: bool,
-) -> Selection:
-    """What is to be exported: all that the stores hold of the manifests' recordings."""
-    there = sorted({summary.upstream for summary, _ in opened})
-    name = store_name(upstream) if upstream else there[0] if len(there) == 1 else ""
-    if name not in there:
-        raise ConfigError(
-            "One upstream is exported at a time.",
-            field="upstream",
-            expected=f"one of: {' '.join(there) or 'none is cached yet'}",
-            found=upstream or "none",
-        )
-    own = [(summary, store) for summary, store in opened if summary.upstream == name]
-    for summary, store in own:
-        if store is None or summary.trouble:
-            raise StoreError(
-                "A store is damaged, and a part of it is not exported.",
-                file=f"{summary.corpus} x {summary.upstream}",
-                found=summary.trouble,
-                hint="delete the damaged files and run `make extract` again, or export other languages",
-            )
-    stores = {summary.corpus: store for summary, store in own if store is not None}
-    making = {str(store.provenance.states): corpus for corpus, store in stores.items()}
-    if len(making) > 1:
-        raise StoreError(
-            "The stores were made by different upstreams of one name, or keep different layers.",
-            field="corpus",
-            found=", ".join(making.values()),
-            hint="export one language at a time",
-        )
-    held = tuple(
-        row
-        for manifest in manifests
-        for row in manifest.utterances
-        if row.corpus in stores
-        and row.utterance_id in stores[row.corpus]
-        and stores[row.corpus].audio_sha256(row.utterance_id) == row.sha256
-    )
-    return Selection(name, stores, held, layers or next(iter(stores.values())).provenance.layer_numbers, frames)
 
 
 def _names(upstreams: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 
 from mser.errors import ConfigError, StoreError
 from mser.inspect.blocks import utterances_of
-from mser.manifest import Utterance
+from mser.inspect.listing import StoreSummary
+from mser.manifest import Manifest, Utterance
 from mser.store import Store
 
 #: Columns of the manifest, in its order.
@@ -97,6 +98,60 @@ class Selection:
                     yield place, np.array(shard.frames(row, chosen)).astype(self.dtype, copy=False)
                 else:
                     yield place, store.pooled([keys[place]])[0, chosen]
+
+
+def select(
+    opened: Sequence[tuple[StoreSummary, Store | None]],
+    manifests: Sequence[Manifest],
+    upstream: str,
+    layers: tuple[int, ...],
+    frames: bool,
+) -> Selection:
+    """All that the stores of an upstream hold of the manifests' recordings.
+
+    Args:
+        upstream: name of its stores; may be empty where there is but one. layers: all that are kept if empty.
+
+    Raises:
+        ConfigError: no such upstream, or none is named of several. StoreError: a store is damaged, lacks a layer, or
+            was made otherwise than the others.
+    """
+    there = sorted({summary.upstream for summary, _ in opened})
+    name = upstream or (there[0] if len(there) == 1 else "")
+    if name not in there:
+        raise ConfigError(
+            "One upstream is exported at a time.",
+            field="upstream",
+            expected=f"one of: {' '.join(there) or 'none is cached yet'}",
+            found=upstream or "none",
+        )
+    own = [(summary, store) for summary, store in opened if summary.upstream == name]
+    for summary, store in own:
+        if store is None or summary.trouble:
+            raise StoreError(
+                "A store is damaged, and a part of it is not exported.",
+                file=f"{summary.corpus} x {summary.upstream}",
+                found=summary.trouble,
+                hint="delete the damaged files and run `make extract` again, or export other languages",
+            )
+    stores = {summary.corpus: store for summary, store in own if store is not None}
+    making = {str(store.provenance.states): corpus for corpus, store in stores.items()}
+    if len(making) > 1:
+        raise StoreError(
+            "The stores were made by different upstreams of one name, or keep different layers.",
+            field="corpus",
+            found=", ".join(making.values()),
+            hint="export one language at a time",
+        )
+    held = tuple(
+        row
+        for manifest in manifests
+        for row in manifest.utterances
+        if row.corpus in stores
+        and row.utterance_id in stores[row.corpus]
+        and stores[row.corpus].audio_sha256(row.utterance_id) == row.sha256
+    )
+    return Selection(name, stores, held, layers or next(iter(stores.values())).provenance.layer_numbers, frames)
 
 
 def export(selection: Selection, path: Path, advance: Advance | None = None) -> Path:
