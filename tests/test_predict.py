@@ -252,3 +252,10 @@ def test_an_explanation_is_what_leaving_out_does(tmp_path: Path) -> None:
 def test_a_clip_shorter_than_a_moment_has_one() -> None:
     found = explain(recognizer(), Recording.of_samples(noise(0.3), RATE), "de", window=0.5)
     assert len(found.moments) == len(found.effects) == 1
+
+
+def test_gradients_are_on_again_after_the_parts_of_a_recording() -> None:
+    for _ in extractor().parts(Recording.of_samples(noise(9.0), RATE), [(0.0, 2.0), (2.0, 4.0)]):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()

@@ -104,7 +104,8 @@ class Extractor:
         for piece in pieces:
             with torch.inference_mode():
                 (states,) = self.upstream.run([self.upstream.prepare(waveform[piece.start : piece.end])])
-                yield states[:, piece.skip : piece.skip + piece.frames]
+            # Outside of the mode, which would else hold for whoever asks for the next window.
+            yield states[:, piece.skip : piece.skip + piece.frames]
 
 
 def part(recording: Recording, start: float, end: float) -> Recording:
