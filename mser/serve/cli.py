@@ -14,6 +14,7 @@ from mser.serve import MEGABYTES, PORT, SECONDS
 from mser.terminal import Words, console, home_option
 
 if TYPE_CHECKING:
+    from mser.serve.service import Limits, Service
     from mser.serve.uploads import Uploads
 
 
@@ -46,34 +47,41 @@ def _serve(workspace: Workspace, uploads: Uploads, options: dict[str, Any]) -> N
     from mser.serve.guard import Guard, is_loopback, quiet_environment, refuse_other_hosts
 
     quiet_environment(uploads.folder)
-    try:
-        from mser.serve.page import application
-        from mser.serve.server import address, bound, serve
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "The page needs libraries that are not installed.",
-            found=error,
-            hint='pip install "mser[serve]", or in a checkout: .venv/bin/pip install -e ".[serve]"',
-        ) from error
-    from mser.serve.runs import runs_of
-    from mser.serve.service import Limits, Service
+    # Seconds to import.
+    with console.status("Starting ..."):
+        try:
+            from mser.serve.page import application
+            from mser.serve.server import address, bound, serve
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "The page needs libraries that are not installed.",
+                found=error,
+                hint='pip install "mser[serve]", or in a checkout: .venv/bin/pip install -e ".[serve]"',
+            ) from error
+        from mser.serve.service import Limits
 
-    chosen = run_path(options["run"], workspace) if options["run"] else None
-    runs, troubles = runs_of(workspace, chosen)
-    for trouble in troubles:
-        console.print(f"Not offered: {trouble}", style="yellow", markup=False, soft_wrap=True)
-    limits = Limits(options["megabytes"], options["seconds"])
-    service = Service(runs, uploads, options["upstreams"], options["device"], limits)
-    listening = bound(options["host"], options["port"])
+        service = _service(workspace, uploads, options, Limits(options["megabytes"], options["seconds"]))
+        listening = bound(options["host"], options["port"])
+        refuse_other_hosts()
+        if options["run"]:
+            service.recognizer(next(iter(service.runs)))
+        page = application(service)
     local = is_loopback(options["host"])
     if not local:
         console.print(
             f"Whoever reaches {options['host']} can use this page: it has no password, and clips travel unencrypted.",
             style="yellow",
+            soft_wrap=True,
         )
-    refuse_other_hosts()
-    if options["run"]:
-        with console.status("Loading the run's models ..."):
-            service.recognizer(next(iter(runs)))
     console.print(f"{address(listening)} is open until Ctrl-C.", soft_wrap=True)
-    serve(Guard(application(service), limits.size, local), listening, options["opened"])
+    serve(Guard(page, service.limits.size, local), listening, options["opened"])
+
+
+def _service(workspace: Workspace, uploads: Uploads, options: dict[str, Any], limits: Limits) -> Service:
+    from mser.serve.runs import runs_of
+    from mser.serve.service import Service
+
+    runs, troubles = runs_of(workspace, run_path(options["run"], workspace) if options["run"] else None)
+    for trouble in troubles:
+        console.print(f"Not offered: {trouble}", style="yellow", markup=False, soft_wrap=True)
+    return Service(runs, uploads, options["upstreams"], options["device"], limits)

@@ -50,6 +50,8 @@ def _page(service: Service) -> gr.Blocks:
     chosen, first = next(iter(service.runs.items()))
     with gr.Blocks(title="mser", analytics_enabled=False) as page:
         page.state_session_capacity = OPEN_PAGES
+        # A mounted page does not say so by itself; until it has, Gradio takes any file of this machine for an upload.
+        page.has_launched = True
         gr.HTML(view.heading(), padding=False)
         remembered = gr.State(Shown())
         with gr.Row():

@@ -140,7 +140,7 @@ def explanation(found: Explanation, picture: bytes) -> str:
     """
     one = found.prediction
     lines = [
-        f"The answer of {one.language} is {one.emotion}, {_percent(one.confidence)}. "
+        f"Language {one.language}: {one.emotion}, {_percent(one.confidence)}. "
         "Moments and upstreams are left out in turn: moments in red spoke for it, those in blue against it; "
         "an upstream spoke for it where the log probability falls without it."
     ]
