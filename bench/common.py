@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mser.cores import usable_cores
+
 #: Libraries whose versions are printed where they are installed.
 LIBRARIES = ("torch", "numpy", "h5py", "transformers", "lhotse", "pyarrow", "soundfile", "distributed")
 
@@ -24,7 +26,7 @@ def facts(device: str = "cpu") -> str:
     found = {name: version_of(name) for name in LIBRARIES}
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     named = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     load = os.getloadavg()[0]
     return (

@@ -34,6 +34,7 @@ from torch import Tensor
 from bench import formats
 from bench.common import facts, in_turn, ratio, scratch, table
 from bench.store import make_data
+from mser.cores import usable_cores
 from mser.inspect.blocks import layer_blocks
 from mser.inspect.statistics import effective_rank, layer_statistics
 from mser.store import Store
@@ -72,7 +73,7 @@ def mser(store: Store, threads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def compared(store: Store, rounds: int) -> str:
     """The table of one store."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     contestants: dict[str, Contestant] = {
         "plain torch": plain, "mser": mser, "float64": partial(plain, dtype=torch.float64),
     }  # fmt: skip

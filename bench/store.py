@@ -34,8 +34,8 @@ import torch
 from bench import formats
 from bench.common import facts, in_turn, ratio, scratch, table
 from bench.formats import Data, Format, disk_bytes
-from extract.compute import usable_cores
 from extract.plan import SHARD_FRAMES
+from mser.cores import usable_cores
 from mser.store import Packed, Provenance, ShardRow, ShardWriter, Store, open_or_create
 
 LAYERS, DIM, FRAME_RATE = 13, 768, 50

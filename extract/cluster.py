@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from extract.choose import Choice, choose_policy, pick_device, recorded, sample_waveforms
-from extract.compute import MOST_FAILURES, Advance, Job, Outcome, compute_shards, usable_cores
+from extract.compute import MOST_FAILURES, Advance, Job, Outcome, compute_shards
 from extract.plan import Block
 from extract.states import COMPUTING, RECIPE
+from mser.cores import usable_cores
 from mser.errors import ConfigError, DiskError, MserError, StoreError
 from mser.manifest import Manifest
 from mser.store import Provenance

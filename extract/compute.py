@@ -12,11 +12,9 @@ the device computing while the other's states are on their way to the host.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import torch
 
 from extract.batches import naming, prepare, run_batch
 from extract.plan import Block
+from mser.cores import torch_threads, usable_cores
 from mser.errors import DiskError, MserError
 from mser.store import Packed, Provenance, ShardRow, ShardWriter
 from mser.upstream import Prepared, Upstream
@@ -85,7 +84,8 @@ def compute_shards(
     """
     threads = threads or (CUDA_THREADS if upstream.device.type == "cuda" else usable_cores())
     run = _Run(job, upstream, advance)
-    with _one_core_each(), _Pools(threads) as pools:
+    # The compute threads are as many as there are cores.
+    with torch_threads(1), _Pools(threads) as pools:
         try:
             for block in blocks:
                 run.compute(block, pools, most=2 * threads + 2)
@@ -96,11 +96,6 @@ def compute_shards(
             run.discard()
             raise
     return run.outcome
-
-
-def usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Pools:
@@ -235,14 +230,3 @@ class _Run:
             else:
                 self.outcome.utterances += len(block.rows)
                 self.outcome.seconds += block.seconds
-
-
-@contextmanager
-def _one_core_each() -> Iterator[None]:
-    """PyTorch's own threads are switched off meanwhile: the compute threads are as many as there are cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

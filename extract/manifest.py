@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from extract.listing import Candidate, candidates
 from mser.audio import scan_pcm
+from mser.cores import usable_cores
 from mser.corpus import CorpusDefinition, LabelReader, corpora_of
 from mser.errors import AudioError, CorpusError
 from mser.manifest import Manifest, Rejected, Utterance
 
 #: Decoding and hashing leave the interpreter to other threads; more than these wait for the disk.
-SCAN_THREADS = min(8, os.cpu_count() or 1)
+SCAN_THREADS = min(8, usable_cores())
 #: Groups of equal recordings that are named; more are counted.
 SHOWN_DUPLICATES = 5
 

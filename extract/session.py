@@ -13,11 +13,12 @@ import torch
 
 from extract.choose import Choice, as_if_on, choose_policy, pick_device, recorded, sample_waveforms
 from extract.cluster import Model, choose_on, compute_on, connected
-from extract.compute import compute_shards, usable_cores
+from extract.compute import compute_shards
 from extract.plan import Plan, make_plan, measured_seconds, require_room
 from extract.states import Compute, Settings, Summary, extract, provenance_of
 from extract.verify import Verdict, recompute
 from mser.config import Workspace, store_name
+from mser.cores import usable_cores
 from mser.errors import DiskError, MserError
 from mser.manifest import Manifest
 from mser.store import Store

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -233,9 +234,11 @@ def test_maps_of_few_or_equal_utterances_adapt_and_say_so(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("count", [6, 40])
-def test_umap_lays_out_any_number_of_utterances(count: int) -> None:
+def test_umap_lays_out_any_number_of_utterances_and_leaves_torch_its_threads(count: int) -> None:
     pytest.importorskip("umap")
+    before = torch.get_num_threads()
     found = make_map(np.random.default_rng(0).normal(size=(count, 5)), "umap")
     assert found.points is not None
     assert np.isfinite(found.points).all()
     assert ("since there are 6 utterances" in found.note) == (count == 6)
+    assert torch.get_num_threads() == before

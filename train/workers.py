@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
+from mser.cores import torch_threads, usable_cores
 from mser.errors import ConfigError
 
 
 def default_workers() -> int:
     """A process a core: the models are too small to gain by threads."""
-    return os.cpu_count() or 1
+    return usable_cores()
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,10 @@ def run_blocks(
     if placing.scheduler:
         _on_cluster(function, blocks, placing.scheduler, advance)
     elif placing.workers <= 1 or len(blocks) == 1:
-        threads = torch.get_num_threads()
-        try:
+        with torch_threads():
             for done, block in enumerate(blocks, start=1):
                 _call(function, *block)
                 advance(done, len(blocks))
-        finally:
-            torch.set_num_threads(threads)
     else:
         _in_processes(function, blocks, placing.workers, advance)
 

@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
+from mser.cores import torch_threads
 from mser.errors import ConfigError
 from mser.inspect.wanted import METHODS
 
@@ -88,7 +89,7 @@ def _umap(scaled: np.ndarray) -> Map:
     # The spectral start needs more points than it has directions; few points are laid out well from anywhere.
     start = "spectral" if len(scaled) > 2 * NEIGHBOURS else "random"
     layout: Any = umap.UMAP(n_neighbors=neighbours, init=start, random_state=SEED, n_jobs=1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch_threads():
         warnings.simplefilter("ignore")
         points = layout.fit_transform(inputs)
     fewer = f", fewer than {NEIGHBOURS} since there are {len(scaled)} utterances" * (neighbours < NEIGHBOURS)

@@ -7,10 +7,8 @@ that nothing cancels; over blocks in float64. Blocks whose squares float32 could
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dask
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mser.cores import torch_threads, usable_cores
 from mser.errors import StoreError
 from mser.experts import SMALLEST_DEVIATION
 from mser.inspect.blocks import layer_blocks
@@ -83,9 +82,9 @@ def layer_statistics(
     told = _Told(advance, len(layers) * len(store.shards))
     of_group, of_layer = dask.delayed(_sums, pure=False), dask.delayed(_finished, pure=False)
     tasks = [of_layer([of_group(blocks, _Kept(group), layer, told) for group in groups]) for layer in layers]
-    with _one_thread_each():
+    with torch_threads(1):  # Dask's threads take a core each
         # Asked for by name, Dask would look for a cluster first, and import the library of clusters.
-        found = dask.compute(*tasks, scheduler=dask.threaded.get, num_workers=workers or cores())
+        found = dask.compute(*tasks, scheduler=dask.threaded.get, num_workers=workers or usable_cores())
     means, deviations, norms, ranks, counts = zip(*found, strict=True)
     return LayerStatistics(
         torch.stack(means), torch.stack(deviations), torch.tensor(norms), torch.tensor(ranks), counts[0], chosen
@@ -208,19 +207,3 @@ def _finished(parts: Sequence[Sums]) -> tuple[Tensor, Tensor, float, float, int]
     covariance = whole.products / whole.count
     deviation = covariance.diagonal().clamp(min=0).sqrt()
     return whole.mean, deviation, whole.lengths / whole.count, effective_rank(covariance), whole.count
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Dask's threads take a core each, so torch must not start more within them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from mser import __version__
 from mser.config import Workspace
+from mser.cores import usable_cores
 from mser.errors import ConfigError
 from mser.inspect.background import Background, beside
 from mser.inspect.clouds import Cloud, Layer, best_layer, layer_cloud, run_clouds
@@ -21,7 +22,6 @@ from mser.inspect.maps import make_map
 from mser.inspect.parts import audit_part, map_part, probes_part, rejected_part, similarity_part, statistics_part
 from mser.inspect.probes import Probe, rounds
 from mser.inspect.progress import Advance, Meter
-from mser.inspect.statistics import cores
 from mser.inspect.wanted import TARGETS, Wanted
 from mser.manifest import Manifest, read_manifests
 from mser.store import Store
@@ -132,7 +132,7 @@ class _Survey:
     def _statistics(self, opened: Sequence[tuple[StoreSummary, Store]]) -> list[dict[str, Any]]:
         # A core is left to the main thread if that has other sections to make.
         alone = set(self.wanted.sections) <= {"stores", "statistics"}
-        workers = cores() if alone else max(1, cores() - 1)
+        workers = usable_cores() if alone else max(1, usable_cores() - 1)
         with self.meter.timed("statistics"):
             return [statistics_part(one, store, self.wanted.over, workers, self.meter) for one, store in opened]
 
