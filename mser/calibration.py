@@ -57,6 +57,11 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
+def at_bound(temperature: float) -> bool:
+    """Whether a temperature is the coldest or warmest that is tried: dev speakers were all right, or said nothing."""
+    return min(abs(np.log(temperature / bound)) for bound in (COLDEST, WARMEST)) < 0.01
+
+
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """softmax(log p / T): (N, E) -> (N, E). The order of the emotions stays."""
     return np.asarray(softmax(np.log(np.clip(probabilities, SMALLEST, None)) / temperature, axis=1))

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from toys import examples
 
-from mser.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood, tempered
+from mser.calibration import (
+    at_bound,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    tempered,
+)
 
 
 def said(seed: int, count: int = 400, emotions: int = 4, scale: float = 2.0) -> np.ndarray:
@@ -64,3 +70,13 @@ def test_a_temperature_keeps_the_order_of_emotions_and_the_sum() -> None:
 def test_likelihood_is_the_mean_log_of_what_was_said_of_the_truth() -> None:
     probabilities, truth = np.array([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0]]), np.array([0, 1, 1])
     assert negative_log_likelihood(probabilities, truth) == pytest.approx(-np.log([0.5, 0.1, 1.0]).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("right", "bound"), [(True, 0.05), (False, 20.0)])
+def test_dev_speakers_who_are_all_right_or_all_wrong_end_at_a_bound_that_is_told(right: bool, bound: float) -> None:
+    probabilities = softmax(said(6), axis=1)
+    truth = (probabilities if right else -probabilities).argmax(1)
+    found = fit_temperature(probabilities, truth)
+    assert found == pytest.approx(bound, rel=0.01)
+    assert at_bound(found)
+    assert not at_bound(fit_temperature(probabilities, drawn(probabilities, 7)))

@@ -47,19 +47,23 @@ def calibration_block(study: Study, name: str, languages: tuple[str, ...], numbe
     """The temperatures of some test folds, by the first seed."""
     datas = [loaded(study.inputs, language) for language in languages]
     folds = {number: [data.folds[number % len(data.folds)] for data in datas] for number in numbers}
+    # Beside the folds of the language with the most, those of others come again: only their first model is tested, too.
+    first = {number: [number < len(data.folds) for data in datas] for number in numbers}
     wanted = [
         temperature_path(study, name, data.language, fold.name)
-        for own in folds.values()
-        for data, fold in zip(datas, own, strict=True)
+        for number, own in folds.items()
+        for data, fold, counts in zip(datas, own, first[number], strict=True)
+        if counts
     ]
     if all(path.is_file() for path in wanted):
         return
     cut = [[_without_dev(fold, 0) for fold in own] for own in folds.values()]
     said = said_of_dev(study.inputs, name, datas, list(folds.values()), cut, study.seeds[0])
-    for own, each in zip(folds.values(), said, strict=True):
-        for data, fold, (probabilities, truth) in zip(datas, own, each, strict=True):
-            content = {"temperature": fit_temperature(probabilities, truth), "utterances": len(truth)}
-            write_json(temperature_path(study, name, data.language, fold.name), content)
+    for number, each in zip(numbers, said, strict=True):
+        for data, fold, counts, (probabilities, truth) in zip(datas, folds[number], first[number], each, strict=True):
+            if counts:
+                content = {"temperature": fit_temperature(probabilities, truth), "utterances": len(truth)}
+                write_json(temperature_path(study, name, data.language, fold.name), content)
 
 
 def said_of_dev(

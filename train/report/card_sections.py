@@ -9,7 +9,7 @@ import numpy as np
 
 from train.report.markdown import bullets, table
 from train.report.marks import language_text, method_text, warnings
-from train.report.study import MISSING, Study, bounds, number, probability, spread
+from train.report.study import MISSING, Study, bounds, degrees, number, probability, spread
 from train.report.verdict import against_bar, chance_sentence
 
 
@@ -42,7 +42,7 @@ def what(study: Study, facts: Mapping[str, Any]) -> Iterator[str]:
             ["model", "language", "emotions", "structure", "temperature", "parameters of the file"],
             [
                 [f"`{model['file']}`", one["language"], ", ".join(one["emotions"]), one["structure"],
-                 number(one["temperature"], 2), f"{model['parameters']:,}"]
+                 degrees(one["temperature"]), f"{model['parameters']:,}"]
                 for model in facts["models"] for one in model["languages"]
             ],
         )  # fmt: skip
@@ -152,7 +152,7 @@ def calibration(study: Study, facts: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         [entry["language"], entry["method"], entry["utterances"], number(entry["ece_before"]),
          number(entry["ece_after"]), number(entry["nll_before"], 2), number(entry["nll_after"], 2),
-         " to ".join(number(one, 2) for one in (entry["temperatures"][0], entry["temperatures"][-1]))]
+         " to ".join(degrees(one) for one in (entry["temperatures"][0], entry["temperatures"][-1]))]
         for entry in study.content.get("calibration", [])
     ]  # fmt: skip
     if not rows:

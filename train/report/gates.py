@@ -9,7 +9,7 @@ from typing import Any
 from mser.markup import Markup, details, element, grid, join, paragraph, picture, section, table
 from train.report.marks import language_mark, language_text, method_mark
 from train.report.pictures import colours, expert_picture, layer_picture
-from train.report.study import MISSING, Study, is_number, number
+from train.report.study import MISSING, Study, degrees, is_number, number
 
 #: Methods that a picture of gates holds at most, and which come first where there are more.
 DRAWN = 6
@@ -116,7 +116,7 @@ def calibration(study: Study) -> Markup:
         [
             language_mark(study, one["language"]), method_mark(study, one["method"]), str(one["utterances"]),
             f"{number(one['ece_before'], 1)} %", f"{number(one['ece_after'], 1)} %", number(one["nll_before"], 3),
-            number(one["nll_after"], 3), " / ".join(number(value, 2) for value in one["temperatures"]),
+            number(one["nll_after"], 3), " / ".join(degrees(value) for value in one["temperatures"]),
         ]
         for one in study.content.get("calibration", [])
     ]  # fmt: skip

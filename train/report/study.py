@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from mser.calibration import at_bound
 from mser.errors import RunError
 
 SCHEMA_VERSION = 2
@@ -112,6 +113,17 @@ def number(value: Any, digits: int = 1) -> str:
     ('93.0', '0.123', '–')
     """
     return f"{value:.{digits}f}" if is_number(value) else MISSING
+
+
+def degrees(value: Any) -> str:
+    """A temperature, marked where a fit ended at the last one that is tried: it says little then.
+
+    >>> degrees(1.5), degrees(0.0500003), degrees(None)
+    ('1.50', '0.05 (the coldest tried)', '–')
+    """
+    if not is_number(value) or not at_bound(value):
+        return number(value, 2)
+    return f"{number(value, 2)} (the {'coldest' if value < 1 else 'warmest'} tried)"
 
 
 def probability(value: Any) -> str:
