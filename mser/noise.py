@@ -83,7 +83,8 @@ class Dropout(nn.Module):
         if noise is None or not self.p:
             return x
         kept = random_numbers(noise, self.place, math.prod(x.shape[1:])) >= self.threshold
-        return torch.where(kept.view(x.shape), x * (1 / (1 - self.p)), 0.0)
+        # One product forward and one backward: a choice beside a product takes three times as long.
+        return x * (kept.view(x.shape) * (1 / (1 - self.p)))
 
 
 def number_places(model: nn.Module) -> None:
