@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,8 +20,9 @@ from toys import examples, random_states, utterance
 import mser
 from mser.cli import main
 from mser.config import Workspace
-from mser.errors import ConfigError, StoreError
+from mser.errors import ConfigError, ManifestError, StoreError
 from mser.inspect import effective_rank, layer_statistics, list_stores, statistics
+from mser.inspect.listing import every_store
 from mser.inspect.statistics import Sums
 from mser.manifest import Manifest
 from mser.store import Provenance, ShardEntry, Store, open_or_create, write_shard
@@ -120,9 +122,9 @@ def test_a_feature_that_never_varies_is_dead(tmp_path: Path) -> None:
 def test_sums_of_parts_are_the_sums_of_the_whole(counts: list[int], dim: int, offset: float, seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     parts = [torch.randn(count, dim, generator=rng, dtype=torch.float64) + offset for count in counts]
-    whole = Sums(parts[0].clone())
+    whole = Sums(parts[0].clone(), parts[0].norm(dim=1))
     for part in parts[1:]:
-        whole.add(Sums(part.clone()))
+        whole.add(Sums(part.clone(), part.norm(dim=1)))
     states = torch.cat(parts).numpy()
     centred = states - states.mean(0)
     np.testing.assert_allclose(whole.mean, states.mean(0), atol=1e-9)
@@ -139,15 +141,52 @@ def test_the_effective_rank_of_equal_directions_is_their_number(dim: int, kept: 
     assert effective_rank(torch.from_numpy(covariance)) == pytest.approx(kept)
 
 
-def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
-    states = random_states(FRAMES)
-    store = make_store(Workspace(tmp_path), states)
-    path = store.shards[0].path
+def overwrite(store: Store, frame: Tensor, value: float) -> Path:
+    """Overwrites the first value of a stored frame (D,) float32; returns the shard's path."""
+    wanted = frame.numpy().tobytes()
+    path = next(shard.path for shard in store.shards if wanted in shard.path.read_bytes())
     content = bytearray(path.read_bytes())
-    place = content.find(states[0][0, 0].numpy().tobytes())
-    content[place : place + 4] = np.float32(np.nan).tobytes()
+    place = content.find(wanted)
+    content[place : place + 4] = np.float32(value).tobytes()
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"not finite(?s:.*)layer 0"):
+    return path
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_frames_that_are_not_finite_are_left_out_and_named(
+    workspace: Workspace, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In blocks of three frames: which utterance one belongs to does not follow from its place in the block.
+    monkeypatch.setattr("mser.inspect.blocks.BLOCK_BYTES", 3 * 4 * 4)
+    # Beside it a value whose square float32 cannot hold, which is no reason to leave it out.
+    states = random_states(FRAMES)
+    states[2][0, 3, 1] = 1e25
+    store = make_store(workspace, states, "bad")
+    path = overwrite(store, states[2][0, 4], value)
+    found = layer_statistics(Store(store.folder))
+    frames = joined(states)
+    finite = np.delete(frames[0], FRAMES[0] + FRAMES[1] + 4, axis=0)
+    np.testing.assert_allclose(found.mean[0], finite.mean(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.norm, [np.linalg.norm(x, axis=1).mean() for x in (finite, frames[1])], rtol=1e-5)
+    np.testing.assert_allclose(found.deviation[1], frames[1].std(0), rtol=1e-5)
+    assert found.count == sum(FRAMES[:3])
+    said = f"1 frames that are not finite are left out, of layers 0; the first are of toy/u2, in {path.name};"
+    assert found.left_out.startswith(said)
+    assert layer_statistics(Store(workspace.store("toy", "up"))).left_out == ""
+    done = CliRunner().invoke(main, ["inspect", "stats", "--home", str(workspace.root)])
+    assert done.exit_code == 0, done.output
+    assert "toy x bad: 16 frames" in done.output
+    assert f"toy x bad: {said}" in done.output
+    page = (workspace.reports / "inspect-de" / "stats.html").read_text(encoding="utf-8")
+    assert said in page
+
+
+def test_a_layer_of_which_nothing_is_finite_is_an_error(tmp_path: Path) -> None:
+    states = random_states([1, 1, 1, 1])
+    store = make_store(Workspace(tmp_path), states)
+    for x in states[:3]:
+        overwrite(store, x[1, 0], np.nan)
+    with pytest.raises(StoreError, match=r"No state of a layer is finite(?s:.*)layer 1(?s:.*)make verify"):
         layer_statistics(Store(store.folder))
 
 
@@ -218,11 +257,94 @@ def test_a_listing_tells_what_is_covered_and_what_is_damaged(workspace: Workspac
     assert "not valid JSON" in summary.trouble
 
 
-def test_recordings_that_changed_are_not_counted(workspace: Workspace) -> None:
+def change_recording(workspace: Workspace) -> None:
+    """The manifest lists another recording of the first utterance than the store holds."""
     changed = (replace(ROWS[0], sha256="f" * 64), *ROWS[1:])
     Manifest("toy", "de", changed, "0" * 16).write(workspace, [], [])
+
+
+def inspected(workspace: Workspace, *arguments: str) -> str:
+    """What a command says, on whole lines."""
+    done = CliRunner().invoke(main, ["inspect", *arguments, "--home", str(workspace.root)])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_recordings_that_changed_are_not_counted(workspace: Workspace) -> None:
+    change_recording(workspace)
     (summary,) = list_stores(workspace, [Manifest.read(workspace, "toy")])
     assert (summary.covered, summary.changed, summary.health) == (2, 1, "other recordings")
+    assert "other recordings" in inspected(workspace, "ls")
+
+
+@pytest.mark.parametrize("command", ["", "ls", "stats", "similarity", "probe", "map", "export"])
+def test_every_command_names_the_recordings_that_changed(
+    workspace: Workspace, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)  # it would be compiled
+    change_recording(workspace)
+    said = inspected(workspace, *command.split())
+    assert said.count("toy x up: 1 utterances are left out, since it holds other recordings of them") == 1
+    assert "REPLACE_CHANGED=1" in said
+
+
+@pytest.mark.parametrize("command", ["ls", "stats", "similarity", "probe", "map"])
+def test_every_command_names_the_damaged_shard(
+    workspace: Workspace, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    shard = Store(workspace.store("toy", "up")).shards[0].path
+    shard.write_bytes(shard.read_bytes()[:100])
+    said = inspected(workspace, command)
+    assert said.count(f"toy x up: 1 of 2 shards cannot be read, and are left out ({shard.name}") == 1
+    assert "next: delete this file and run `make extract` again" in said
+
+
+def test_an_utterance_is_never_shown_by_another_recording(workspace: Workspace) -> None:
+    make_store(workspace, random_states(FRAMES, seed=1), "other")
+    said = inspected(workspace, "show", "toy/u3")
+    for upstream in ("up", "other"):
+        assert f"{upstream}: does not hold it; run `make extract` for its language" in said
+    shard = next(one.path for one in Store(workspace.store("toy", "up")).shards if "toy/u2" in one.utterance_ids)
+    shard.write_bytes(shard.read_bytes()[:100])
+    said = inspected(workspace, "show", "toy/u2")
+    assert "other: 2 x" in said
+    assert "up: does not hold it in what can be read of it: 1 of 2 shards cannot be read" in said
+    assert shard.name in said
+    (workspace.store("toy", "other") / "store.json").write_text("{", encoding="utf-8")
+    said = inspected(workspace, "show", "toy/u2")
+    assert "not valid JSON" in said
+    assert "No store holds it" not in said
+    change_recording(workspace)
+    said = inspected(workspace, "show", "toy/u0")
+    assert "up: holds states of another recording of this name; run `make extract` with REPLACE_CHANGED=1" in said
+    assert "up: 2 x" not in said
+
+
+def test_every_store_is_listed_with_or_without_a_manifest(workspace: Workspace) -> None:
+    shutil.copytree(workspace.cache / "toy", workspace.cache / "orphan")
+    provenance = make_store(workspace, random_states(FRAMES), "bare").provenance
+    (workspace.store("toy", "bare") / "store.json").unlink()
+    (workspace.cache / "toy" / "empty").mkdir()
+    said = inspected(workspace, "ls")
+    assert "orphan x up: its corpus has no manifest" in said
+    assert "toy x bare: no store.json, though shards lie there; run again the `make extract` that made them" in said
+    listed = {(one.corpus, one.upstream): one for one in every_store(workspace)}
+    assert {key: one.health for key, one in listed.items()} == {
+        ("toy", "bare"): "unusable", ("toy", "up"): "incomplete", ("orphan", "up"): "no manifest",
+    }  # fmt: skip
+    assert listed["orphan", "up"].held == 3
+    assert listed["toy", "bare"].size_bytes > 0
+    # Which language it is of is not known.
+    assert "orphan" not in inspected(workspace, "ls", "--language", "de")
+    shutil.rmtree(workspace.manifests)
+    assert [one.health for one in every_store(workspace)] == ["no manifest", "unusable", "no manifest"]
+    assert "orphan" in inspected(workspace, "ls")
+    # What the hint leads to.
+    assert len(open_or_create(workspace.store("toy", "bare"), provenance)) == 3
+    shutil.rmtree(workspace.cache)
+    with pytest.raises(ManifestError, match="There is no manifest yet"):
+        list(every_store(workspace))
 
 
 def test_an_opened_corpus_gives_means_frames_and_labels(workspace: Workspace) -> None:
@@ -246,6 +368,19 @@ def test_an_opened_corpus_gives_means_frames_and_labels(workspace: Workspace) ->
     assert "3 utterances" in repr(both)
     # A store without pooled statistics: means of its frames.
     np.testing.assert_allclose(both.layer("halved", 0), both.layer("up", 0), atol=2e-3)
+
+
+def test_a_corpus_can_be_opened_without_its_damaged_shards(workspace: Workspace) -> None:
+    store = Store(workspace.store("toy", "up"))
+    damaged, whole = store.shards
+    damaged.path.write_bytes(damaged.path.read_bytes()[:100])
+    with pytest.raises(StoreError, match="cannot be read"):
+        mser.open_store(workspace.cache / "toy")
+    opened = mser.open_store(workspace.cache / "toy", skip_damaged=True)
+    assert opened.utterance_ids == tuple(sorted(whole.utterance_ids))
+    assert opened.layer("up", 0).shape == (len(whole.utterance_ids), 4)
+    assert [error.file for error in opened.damage["up"]] == [damaged.path]
+    assert damaged.path.name in repr(opened)
 
 
 def test_an_opened_corpus_says_what_it_lacks(workspace: Workspace, tmp_path: Path) -> None:
@@ -293,6 +428,12 @@ def test_what_cannot_be_looked_at_ends_with_a_message(workspace: Workspace) -> N
         done = CliRunner().invoke(main, ["inspect", *arguments, *home])
         assert done.exit_code == 1, done.output
         assert said in done.output.replace("\n", " ")
-    for arguments in (["--upstreams", "up", "ls"], ["probe", "--targets", "mood"], ["export", "--layers", "1-"]):
+    for arguments, said in (
+        (["--upstreams", "up", "ls"], "give --upstreams after"),
+        (["probe", "--targets", "mood"], "found mood"),
+        (["export", "--layers", "1-"], "expected layers such as"),
+        (["export", "--layers", "5-3"], "the lower layer of a range first, found '5-3'"),
+    ):
         done = CliRunner().invoke(main, ["inspect", *arguments])
         assert done.exit_code == 2
+        assert said in done.output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from mser.cli import main
 from mser.config import Workspace
 from mser.errors import ConfigError, StoreError
 from mser.inspect import export as exports
-from mser.inspect.export import COLUMNS, Selection, export
+from mser.inspect.export import export
+from mser.inspect.selection import COLUMNS, Selection
 from mser.manifest import Manifest, Utterance
 from mser.store import Store
 
@@ -148,6 +149,54 @@ def test_what_cannot_be_exported_says_why(
         with pytest.raises(ConfigError, match=r"pip install \"mser\[export\]\""):
             export(selection(workspace, False), tmp_path / f"out.{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.npz", "results.zarr"])
+def test_an_export_deletes_no_folder_of_other_things(workspace: Workspace, tmp_path: Path, name: str) -> None:
+    kept = tmp_path / name / "kept.txt"
+    kept.parent.mkdir()
+    kept.write_text("kept", encoding="utf-8")
+    if name.endswith(".zarr"):  # a description, but of no group
+        (tmp_path / name / "zarr.json").write_text('{"node_type": "array"}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"Something else lies where(?s:.*)found: +a folder"):
+        export(selection(workspace, False), tmp_path / name)
+    assert kept.read_text(encoding="utf-8") == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_zarr_group_replaces_neither_a_file_nor_what_a_link_leads_to(workspace: Workspace, tmp_path: Path) -> None:
+    group = tmp_path / "group.zarr"
+    (tmp_path / "link.zarr").symlink_to(group)
+    (tmp_path / "file.zarr").write_text("kept", encoding="utf-8")
+    for name, found in (("link.zarr", "a link"), ("file.zarr", "a file")):
+        with pytest.raises(ConfigError, match=rf"a zarr group(?s:.*)found: +{found}"):
+            export(selection(workspace, False), tmp_path / name)
+    group.mkdir()
+    (group / ".zgroup").write_text("{}", encoding="utf-8")  # of version 2
+    with pytest.raises(ConfigError, match="a link"):
+        export(selection(workspace, False), tmp_path / "link.zarr")
+    pytest.importorskip("zarr")
+    export(selection(workspace, False), group)
+    assert not (group / ".zgroup").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".csv", ".zarr", ".safetensors"])
+def test_exporting_nothing_is_an_error(tmp_path: Path, suffix: str) -> None:
+    workspace = make_workspace(tmp_path / "home", upstreams=("loud",))
+    manifest = Manifest.read(workspace, "toy_de")
+    rows = tuple(replace(row, sha256="f" * 64) for row in manifest.utterances)
+    replace(manifest, utterances=rows).write(workspace, [], [])
+    command = ["inspect", "export", "--out", str(tmp_path / f"out{suffix}"), "--home", str(workspace.root)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1, done.output
+    for said in ("nothing to export", "24 of other recordings", "REPLACE_CHANGED=1"):
+        assert said in done.output
+    for shard in workspace.store("toy_de", "loud").glob("*.h5"):
+        shard.unlink()
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    assert 'run `make extract` UPSTREAMS="loud"' in done.output
+    assert not (tmp_path / f"out{suffix}").exists()
 
 
 def test_the_command_exports_what_the_stores_hold(workspace: Workspace, tmp_path: Path) -> None:

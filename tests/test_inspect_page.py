@@ -22,7 +22,7 @@ from toys import make_workspace, random_states, utterance
 from mser.checkpoint import save_model
 from mser.cli import main
 from mser.config import Workspace, write_json
-from mser.errors import ConfigError, ManifestError, RunError
+from mser.errors import ConfigError, ManifestError, RunError, StoreError
 from mser.experts import pooled_expert
 from mser.inspect.clouds import best_layer, layer_cloud
 from mser.inspect.embeddings import embed
@@ -132,6 +132,44 @@ def test_what_is_mapped_is_the_best_layer_on_dev_speakers(workspace: Workspace, 
     assert "probes" not in asked
     with pytest.raises(ConfigError, match="one upstream"):
         survey(workspace, ["de"], Wanted(("map",), layer=1))
+
+
+def keep_layers(workspace: Workspace, corpus: str, layers: tuple[int, ...]) -> None:
+    """Makes the store of ``quiet`` anew, of random states, with these of three layers."""
+    folder = workspace.store(corpus, "quiet")
+    shutil.rmtree(folder)
+    info = {"name": "quiet", "layers": 3, "dim": 4, "frame_rate": 5.0, "revision": "1"}
+    provenance = Provenance(corpus, info, dtype="float32", layer_numbers=layers)
+    open_or_create(folder, provenance)
+    rows = Manifest.read(workspace, corpus).utterances
+    states = random_states([3] * len(rows), 3)
+    entries = [ShardEntry(row.utterance_id, row.sha256, x) for row, x in zip(rows, states, strict=True)]
+    write_shard(folder, provenance, entries)
+
+
+@pytest.mark.parametrize("kept", [{"de": (0, 1, 2), "it": (0, 1)}, {"de": (0, 1), "it": (0, 1, 2)}])
+def test_a_layer_that_one_language_keeps_can_be_mapped(
+    workspace: Workspace, tmp_path: Path, kept: dict[str, tuple[int, ...]]
+) -> None:
+    shutil.copytree(workspace.root, tmp_path / "home")
+    copy = Workspace(tmp_path / "home")
+    for language, layers in kept.items():
+        keep_layers(copy, f"toy_{language}", layers)
+
+    def languages_of(layer: int) -> tuple[set[str], str]:
+        wanted = Wanted(("map",), upstreams=("quiet",), layer=layer, methods=("pca",))
+        (cloud,) = survey(copy, (), wanted)["map"]
+        return set(cloud["labels"]["language"]), cloud["note"]
+
+    (owner,) = (language for language, layers in kept.items() if 2 in layers)
+    (other,) = set(kept) - {owner}
+    found, note = languages_of(2)
+    assert found == {owner}
+    assert f"Without {other}" in note
+    # One model made both, whatever else of it is kept.
+    assert languages_of(1)[0] == {"de", "it"}
+    with pytest.raises(ConfigError, match=r"of quiet: 0, 1, 2"):
+        languages_of(3)
 
 
 def test_a_layer_of_another_model_is_not_mapped_with_the_others(workspace: Workspace, tmp_path: Path) -> None:
@@ -314,10 +352,38 @@ def test_a_run_is_mapped_by_its_embedding_before_the_classifier(workspace: Works
         embed(copy, "run", manifests)
 
 
+def test_what_keeps_a_run_from_being_mapped_stands_where_its_map_would(workspace: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(workspace.root, tmp_path / "home")
+    copy = Workspace(tmp_path / "home")
+    trained(copy, ("de",))  # it never saw Italian
+    wanted = Wanted(run="run", methods=("pca",))
+    results = survey(copy, (), wanted)
+    layer, missing, mapped = results["map"]
+    assert layer["title"].startswith("loud, layer")
+    assert missing["title"] == "embedding before the classifier of run run: it"
+    assert "no model for use of it" in missing["trouble"]
+    assert set(mapped["labels"]["language"]) == {"de"}
+    assert [one["points"] is not None for one in mapped["maps"]] == [True]
+    assert "The run has no model for use of it." in Page(make_page(results)).text
+    assert results["probes"]
+    shutil.rmtree(copy.store("toy_de", "quiet"))
+    done = CliRunner().invoke(main, ["inspect", "page", "--run", "run", "--methods", "pca", "--home", str(copy.root)])
+    assert done.exit_code == 0, done.output
+    assert "of run run: de: There is no store." in done.output
+    text = Page((copy.reports / "inspect-de-it" / "inspect.html").read_text(encoding="utf-8")).text
+    assert "There is no store." in text
+    # Where it is all that is asked for, it is an error; and so is a run that is not there.
+    with pytest.raises(StoreError, match="There is no store"):
+        survey(copy, ["de"], Wanted(("map",), run="run", methods=("pca",)))
+    with pytest.raises(RunError, match="no such run"):
+        survey(copy, (), replace(wanted, run="walk"))
+
+
 def test_an_utterance_is_shown_with_its_labels_and_states(workspace: Workspace, tmp_path: Path) -> None:
     manifests = read_manifests(workspace, ["de"])
     row = manifests[0].utterances[3]
-    found = states_of(row, list(open_stores(workspace, manifests)))
+    found, absent = states_of(row, list(open_stores(workspace, manifests)))
+    assert absent == []
     store = Store(workspace.store("toy_de", "loud"))
     frames = np.array(store.frames(row.utterance_id)).astype(float)
     assert found[0].shape == frames.shape
@@ -331,6 +397,7 @@ def test_an_utterance_is_shown_with_its_labels_and_states(workspace: Workspace, 
     with pytest.raises(ConfigError, match=r"\.png \.svg \.pdf"):
         draw_norms(row, found, tmp_path / "norms.gif")
     assert line(np.ones(100)) == "▁" * 40
+    assert line(np.array([1.0, np.inf, 2.0])) == line(np.array([np.nan] * 3)) == "not finite"
     with pytest.raises(ManifestError, match=r"one such as toy_de/s0u3"):
         find(manifests, "toy_de/s0u33")
     with pytest.raises(ManifestError, match=r"toy_de/s2u1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from toys import examples, utterance
 from mser.errors import ConfigError
 from mser.inspect import similarity
 from mser.inspect.maps import make_map
-from mser.inspect.probes import _PARTED, probe_confound, probe_emotion, rounds
+from mser.inspect.probes import _PARTED, _CannotAskError, probe_confound, probe_emotion, rounds
 from mser.inspect.similarity import linear_cka
 from mser.inspect.wanted import TARGETS
 from mser.manifest import Utterance
@@ -100,7 +101,8 @@ def test_emotions_are_probed_as_stage_two_probes_them() -> None:
 @pytest.mark.parametrize("target", ["speaker", "gender", "sentence"])
 def test_confounds_are_parted_by_what_would_give_them_away(target: str) -> None:
     utterances = rows_of(speakers=7, texts=5)
-    rows, labels, parts, _ = _PARTED[target](utterances)
+    parting = _PARTED[target](utterances)
+    rows, labels, parts = parting.rows, parting.labels, parting.parts
     assert sorted(rows) == list(range(len(utterances)))
     apart = {
         "speaker": lambda row: row.text_id,
@@ -122,6 +124,64 @@ def test_speakers_of_a_corpus_without_texts_are_probed_over_utterances() -> None
     assert "no sentences are known" in probe.split
     assert "left out: 1 with the single utterance of a speaker" in probe.split
     assert (probe.utterances, probe.classes) == (len(utterances), 6)
+
+
+def test_a_speaker_whose_utterances_all_say_one_text_is_left_out_and_counted() -> None:
+    mono = [replace(row, text_id="t0") if row.speaker == "s0" else row for row in rows_of()]
+    probe = probe_confound("speaker", means_of(mono, ["speaker"]), mono)
+    assert probe.uar is not None
+    assert probe.uar[0] > 90  # the whole speaker in one fold was never trained on
+    assert (probe.classes, probe.speakers, probe.utterances) == (5, 5, 30)
+    assert probe.chance == pytest.approx(20)
+    assert "left out: 6 of 1 speakers, each of which falls into a single fold" in probe.split
+    every = [replace(row, text_id=row.speaker) for row in rows_of()]
+    probe = probe_confound("speaker", means_of(every, ["speaker"]), every)
+    assert probe.uar is None
+    assert "6 of 6 speakers would be tested without training" in probe.trouble
+
+
+@examples
+@given(data=st.data(), target=st.sampled_from(["speaker", "gender", "sentence"]))
+def test_nothing_is_tested_that_was_not_trained_on(data: st.DataObject, target: str) -> None:
+    drawn = data.draw(
+        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from("fm")), min_size=1, max_size=30)
+    )
+    utterances = [
+        replace(utterance(f"u{n}", f"s{speaker}", text=f"t{text}" if text else ""), gender=gender)
+        for n, (speaker, text, gender) in enumerate(drawn)
+    ]
+    try:
+        parting = _PARTED[target](utterances)
+    except _CannotAskError:
+        return
+    assert len(set(parting.labels)) > 1
+    for part in range(parting.parts.max() + 1):
+        test = parting.labels[parting.parts == part]
+        assert len(test)
+        assert set(test) <= set(parting.labels[parting.parts != part])
+    said = [int(word) for word in re.findall(r"(?:left out:|,) (\d+) (?:whose|with|of)", parting.split)]
+    assert sum(said) == len(utterances) - len(parting.rows)
+
+
+def test_some_known_sentences_are_not_said_to_be_none() -> None:
+    utterances = rows_of()
+    missing = [replace(utterances[0], text_id=""), *utterances[1:]]
+    probe = probe_confound("speaker", means_of(missing, ["speaker"]), missing)
+    assert probe.split.startswith("folds by sentence")
+    assert "left out: 1 whose sentence is not known" in probe.split
+    assert probe.utterances == 35
+    # Of a language whose second, larger corpus has none.
+    others = [replace(row, corpus="bare", utterance_id=f"bare/{row.utterance_id}", text_id="") for row in rows_of(9)]
+    probe = probe_confound("speaker", means_of([*utterances, *others], ["speaker"]), [*utterances, *others])
+    assert "the sentences of only 36 of 90 utterances are known" in probe.split
+    assert (probe.classes, probe.utterances) == (15, 90)
+    same = [replace(row, text_id="t0") for row in utterances]
+    assert "all say one sentence" in probe_confound("speaker", means_of(same, ["speaker"]), same).split
+    probe = probe_confound("sentence", means_of(missing, ["text_id"]), missing)
+    assert "left out: 1 whose sentence is not known" in probe.split
+    genders = [replace(utterances[0], gender=""), *utterances[1:]]
+    probe = probe_confound("gender", means_of(genders, ["gender"]), genders)
+    assert "left out: 1 whose speaker's gender is not known" in probe.split
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from click.core import ParameterSource
 
 from mser.config import Workspace, store_name
 from mser.inspect import tables
-from mser.inspect.export import WRITERS, export, select
-from mser.inspect.listing import open_stores
+from mser.inspect.export import WRITERS, export
+from mser.inspect.listing import every_store, open_stores
+from mser.inspect.selection import select
 from mser.inspect.utterance import draw_norms, find, states_of
 from mser.inspect.wanted import METHODS, SECTIONS, TARGETS, Wanted
 from mser.manifest import read_manifests
@@ -71,8 +72,10 @@ class LayerNumbers(click.ParamType):
             found = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
             if found is None:
                 self.fail(f"expected layers such as 4-9 or 0,6,12, found {value!r}", param, ctx)
-            first, last = found.groups()
-            numbers += range(int(first), int(last or first) + 1)
+            first, last = (int(number or found[1]) for number in found.groups())
+            if last < first:
+                self.fail(f"expected the lower layer of a range first, found {word!r}", param, ctx)
+            numbers += range(first, last + 1)
         return tuple(dict.fromkeys(numbers))
 
 
@@ -110,8 +113,8 @@ def inspect_group(
     given = [name for name in ("run", "upstreams") if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if ctx.invoked_subcommand is None:
         began = time.monotonic()
-        _list(workspace, languages)
-        _page(workspace, languages, Wanted(run=run, upstreams=_names(upstreams)), "inspect", began)
+        told = _list(workspace, languages)
+        _page(workspace, languages, Wanted(run=run, upstreams=_names(upstreams)), began, told)
     elif given:
         raise click.UsageError(f"give --{given[0]} after {ctx.invoked_subcommand!r}, if it takes it")
 
@@ -132,7 +135,7 @@ def page_command(
 ) -> None:
     """Write the page with everything: reports/inspect-<languages>/inspect.html."""
     wanted = Wanted(run=run, layer=layer, methods=methods, upstreams=_names(upstreams))
-    _page(workspace, languages, wanted, "inspect", time.monotonic())
+    _page(workspace, languages, wanted, time.monotonic())
 
 
 @inspect_group.command("ls")
@@ -150,12 +153,13 @@ def show_command(utterance: str, out: Path | None, languages: tuple[str, ...], w
     """Show the labels and states of an UTTERANCE, and draw the lengths of its states over time."""
     manifests = read_manifests(workspace, languages)
     row = find(manifests, utterance)
-    found = states_of(row, list(open_stores(workspace, [one for one in manifests if one.corpus == row.corpus])))
+    own = [one for one in manifests if one.corpus == row.corpus]
+    found, absent = states_of(row, list(open_stores(workspace, own)))
     print_table(f"{row.utterance_id}, {row.seconds:.2f} s", ["column", "value"], tables.label_rows(row))
     for one in found:
         print_table(tables.states_title(one), tables.STATES, tables.states_rows(one))
+    _tell(absent if found or absent else ["No store holds it: run `make extract` for its language."])
     if not found:
-        console.print("No store holds it: run `make extract` for its language.", style="yellow")
         return
     name = re.sub(r"[^\w.-]", "-", row.utterance_id)
     path = draw_norms(row, found, out or workspace.reports / "inspect-utterances" / f"{name}.png")
@@ -173,9 +177,7 @@ def stats_command(
     wanted = Wanted(("statistics",), upstreams=_names(upstreams), over=over or "")
     results = _results(workspace, languages, wanted)
     for one in results["statistics"]:
-        if one["trouble"]:
-            console.print(f"{one['corpus']} x {one['upstream']}: {one['trouble']}", style="yellow", markup=False)
-        else:
+        if not one["trouble"]:
             print_table(tables.statistics_title(one), tables.STATISTICS, tables.statistics_rows(one))
     _write(workspace, results, "stats")
 
@@ -187,9 +189,7 @@ def similarity_command(upstreams: tuple[str, ...], languages: tuple[str, ...], w
     """Linear CKA between all layers of all upstreams."""
     results = _results(workspace, languages, Wanted(("similarity",), upstreams=_names(upstreams)))
     for one in results["similarity"]:
-        if one["trouble"]:
-            console.print(f"{one['language']}: {one['trouble']}", style="yellow", markup=False)
-        else:
+        if not one["trouble"]:
             print_table(*tables.similarity_table(one))
     _write(workspace, results, "similarity")
 
@@ -257,13 +257,15 @@ def export_command(
     """Write layers of an upstream, with the manifest's columns, for other programs."""
     manifests = read_manifests(workspace, languages)
     name = store_name(upstream) if upstream else ""
-    chosen = select(list(open_stores(workspace, manifests)), manifests, name, layers, frames)
+    opened = list(open_stores(workspace, manifests))
+    chosen = select(opened, manifests, name, layers, frames)
     folder = _folder(workspace, sorted({manifest.language for manifest in manifests}))
     path = out or folder / f"{chosen.upstream}-{'frames' if frames else 'pooled'}.npz"
     with progress_bar("export", "utterances") as advance:
         export(chosen, path, advance)
     total = sum(len(manifest.utterances) for manifest in manifests)
     numbers = ", ".join(map(str, chosen.layers))
+    _tell([line for one, _ in opened if one.upstream == chosen.upstream for line in one.left_out])
     console.print(f"{len(chosen.utterances)} of {total} utterances, layers {numbers}: {path}", soft_wrap=True)
 
 
@@ -271,25 +273,38 @@ def _names(upstreams: Sequence[str]) -> tuple[str, ...]:
     return tuple(store_name(name) for name in upstreams)
 
 
-def _list(workspace: Workspace, languages: Sequence[str]) -> None:
-    found = [summary for summary, _ in open_stores(workspace, read_manifests(workspace, languages))]
+def _tell(troubles: Sequence[str]) -> None:
+    for line in troubles:
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def _list(workspace: Workspace, languages: Sequence[str]) -> list[str]:
+    """Prints the stores and what is left out of them; returns the latter."""
+    found = list(every_store(workspace, languages))
     print_table(f"Stores in {workspace.cache}", tables.STORES, [tables.store_row(one) for one in found])
-    for one in found:
-        if one.trouble:
-            console.print(f"{one.corpus} x {one.upstream}: {one.trouble}", style="yellow", markup=False, soft_wrap=True)
+    left_out = [line for one in found for line in one.left_out]
+    _tell(left_out)
+    return left_out
 
 
-def _results(workspace: Workspace, languages: Sequence[str], wanted: Wanted) -> dict[str, Any]:
+def _results(
+    workspace: Workspace, languages: Sequence[str], wanted: Wanted, told: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What is found; prints what is not shown, but for lines that were ``told`` before."""
     # Late: scikit-learn takes seconds to import, and listing needs it not.
     from mser.inspect.survey import survey
 
     with progress_bar("inspect") as advance:
-        return survey(workspace, languages, wanted, advance)
+        results = survey(workspace, languages, wanted, advance)
+    _tell([line for line in tables.troubles(results) if line not in told])
+    return results
 
 
-def _page(workspace: Workspace, languages: Sequence[str], wanted: Wanted, name: str, began: float) -> None:
-    results = _results(workspace, languages, replace(wanted, sections=SECTIONS))
-    _write(workspace, results, name)
+def _page(
+    workspace: Workspace, languages: Sequence[str], wanted: Wanted, began: float, told: Sequence[str] = ()
+) -> None:
+    results = _results(workspace, languages, replace(wanted, sections=SECTIONS), told)
+    _write(workspace, results, "inspect")
     spent = ", ".join(f"{part} {seconds:.1f}" for part, seconds in results["seconds"].items())
     console.print(f"{time.monotonic() - began:.1f} s ({spent}; statistics beside the others)", markup=False)
 

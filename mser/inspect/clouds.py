@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mser.config import Workspace
-from mser.inspect.embeddings import embed
-from mser.inspect.languages import Language
+from mser.errors import MserError
+from mser.inspect.embeddings import embed, run_folder
+from mser.inspect.languages import Cached, Language
+from mser.inspect.listing import said
 from mser.inspect.probes import Probe
 from mser.manifest import Manifest, Utterance
 
@@ -24,12 +26,14 @@ class Cloud:
 
     Attributes:
         title: what space. note: what a reader must know of it. features: (N, D).
+        trouble: in a sentence, why there are no points; else empty.
     """
 
     title: str
     note: str
     utterances: tuple[Utterance, ...]
     features: np.ndarray
+    trouble: str = ""
 
     def labels(self) -> dict[str, list[str]]:
         """Of each utterance, by column."""
@@ -74,13 +78,13 @@ def best_layer(languages: Sequence[Language], probes: Mapping[str, Mapping[str, 
 
 def layer_cloud(languages: Sequence[Language], layer: Layer) -> Cloud:
     """The pooled means of a layer, of all languages that have it by the same model."""
-    first, utterances, features, absent = None, [], [], []
+    model, utterances, features, absent = None, [], [], []
     for language in languages:
         cached = language.cached.get(layer.upstream)
-        first = first or cached
-        if cached is None or first is None or cached.states != first.states or layer.number not in cached.layer_numbers:
+        if cached is None or layer.number not in cached.layer_numbers or _model(cached) != (model or _model(cached)):
             absent.append(language.language)
             continue
+        model = _model(cached)
         utterances += language.of(cached)
         features.append(cached.means[:, cached.layer_numbers.index(layer.number)])
     note = f"Means over frames; {layer.reason}."
@@ -89,16 +93,31 @@ def layer_cloud(languages: Sequence[Language], layer: Layer) -> Cloud:
     return Cloud(f"{layer.upstream}, layer {layer.number}", note, tuple(utterances), np.concatenate(features))
 
 
-def run_clouds(workspace: Workspace, run: str, manifests: Sequence[Manifest]) -> list[Cloud]:
+def _model(cached: Cached) -> dict[str, object]:
+    """What decides the states of a layer: other layers may be kept beside it."""
+    return {name: value for name, value in cached.states.items() if name != "layer_numbers"}
+
+
+def run_clouds(workspace: Workspace, run: str, manifests: Sequence[Manifest], strict: bool = True) -> list[Cloud]:
     """The embeddings by a run's models for use: a cloud for each model.
 
+    Args:
+        strict: raise where a language cannot be embedded, else give a cloud of its trouble.
+
     Raises:
-        RunError, StoreError: as :func:`mser.inspect.embeddings.embed`.
+        RunError: there is no such run. And, if ``strict``, as :func:`mser.inspect.embeddings.embed`.
     """
-    by_model = defaultdict(list)
-    for one in embed(workspace, run, manifests):
-        by_model[one.model, one.values.shape[1]].append(one)
-    clouds = []
+    name = run_folder(workspace, run).name
+    by_model, clouds = defaultdict(list), []
+    for language in dict.fromkeys(manifest.language for manifest in manifests):
+        try:
+            for one in embed(workspace, run, [manifest for manifest in manifests if manifest.language == language]):
+                by_model[one.model, one.values.shape[1]].append(one)
+        except MserError as error:
+            if strict:
+                raise
+            title = f"embedding before the classifier of run {name}: {language}"
+            clouds.append(Cloud(title, "", (), np.zeros((0, 0), np.float32), said(error)))
     for (model, _), parts in by_model.items():
         names = ", ".join(part.language for part in parts)
         clouds.append(

@@ -61,11 +61,17 @@ class CorpusStore:
             f"{name} (layers {', '.join(map(str, one.provenance.layer_numbers))}; D = {one.provenance.dim})"
             for name, one in self.stores.items()
         )
-        return f"{len(self.utterance_ids)} utterances by {held}"
+        left_out = "".join(f"; left out: {one.file}" for errors in self.damage.values() for one in errors)
+        return f"{len(self.utterance_ids)} utterances by {held}{left_out}"
 
     @property
     def upstreams(self) -> tuple[str, ...]:
         return tuple(self.stores)
+
+    @property
+    def damage(self) -> dict[str, list[StoreError]]:
+        """Why shards were left out, of each upstream's store; nothing unless it was opened without its damaged ones."""
+        return {name: store.damage for name, store in self.stores.items()}
 
     def layers(self, upstream: str) -> tuple[int, ...]:
         """The upstream's layers that its store keeps."""
@@ -136,14 +142,15 @@ class CorpusStore:
         return self.stores[upstream]
 
 
-def open_store(path: str | Path) -> CorpusStore:
+def open_store(path: str | Path, skip_damaged: bool = False) -> CorpusStore:
     """Opens what is cached of a corpus.
 
     Args:
         path: ``cache/<corpus>`` of a workspace, for all of its upstreams, or ``cache/<corpus>/<upstream>`` for one.
+        skip_damaged: leave damaged shards out, and their utterances with them; :attr:`CorpusStore.damage` names them.
 
     Raises:
-        StoreError: there is no store there, or a shard is damaged.
+        StoreError: there is no store there, or a shard is damaged (if ``skip_damaged``: a store's description alone).
     """
     folder = Path(os.path.abspath(path))
     own = [folder / FILE_NAME] if (folder / FILE_NAME).is_file() else sorted(folder.glob(f"*/{FILE_NAME}"))
@@ -155,7 +162,7 @@ def open_store(path: str | Path) -> CorpusStore:
             found=", ".join(sorted(one.name for one in folder.glob("*"))[:5]) or "nothing",
             hint="`mser inspect ls` lists the stores; `make extract` makes them",
         )
-    return CorpusStore({one.parent.name: Store(one.parent) for one in own})
+    return CorpusStore({one.parent.name: Store(one.parent, skip_damaged) for one in own})
 
 
 def pooled_means(store: Store, utterance_ids: Sequence[str], layers: Sequence[int]) -> np.ndarray:

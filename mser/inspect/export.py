@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from mser.errors import ConfigError, StoreError
-from mser.inspect.blocks import utterances_of
-from mser.inspect.listing import StoreSummary
-from mser.manifest import Manifest, Utterance
-from mser.store import Store
+from mser.config import read_json
+from mser.errors import ConfigError
+from mser.inspect.selection import COLUMNS, Selection
 
-#: Columns of the manifest, in its order.
-COLUMNS = tuple(item.name for item in fields(Utterance))
 #: Pooled of an utterance, in their order.
 STATISTICS = ("mean", "deviation")
 #: Rows of a chunk of a zarr array, and utterances of a row group of a parquet table.
@@ -34,126 +28,6 @@ Arrays = Mapping[str, np.ndarray]
 Advance = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Selection:
-    """What is exported.
-
-    Attributes:
-        stores: of one upstream, by corpus. utterances: N, all held by the stores.
-        layers: by their number in the upstream. frames: all frames, or else pooled statistics.
-    """
-
-    upstream: str
-    stores: dict[str, Store]
-    utterances: tuple[Utterance, ...]
-    layers: tuple[int, ...]
-    frames: bool
-
-    def __post_init__(self) -> None:
-        for store in self.stores.values():
-            store.require("frames" if self.frames else "pooled")
-            unknown = set(self.layers) - set(store.provenance.layer_numbers)
-            if unknown or not self.layers:
-                raise StoreError(
-                    "The store does not keep these layers.",
-                    file=store.folder,
-                    field="layers",
-                    expected=", ".join(map(str, store.provenance.layer_numbers)),
-                    found=", ".join(map(str, sorted(unknown))) or "none",
-                )
-
-    @property
-    def dim(self) -> int:
-        return next(iter(self.stores.values())).provenance.dim
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the values: float32, or what frames are stored in."""
-        kinds = {store.provenance.dtype for store in self.stores.values()}
-        return np.dtype("float16" if self.frames and kinds == {"float16"} else "float32")
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """(N + 1,) int64: utterance n has the rows offsets[n]:offsets[n + 1] of a layer; with pooled one row each."""
-        if not self.frames:
-            return np.arange(len(self.utterances) + 1)
-        counts = [self.stores[row.corpus].num_frames(row.utterance_id) for row in self.utterances]
-        return np.cumsum([0, *counts])
-
-    def names(self) -> list[str]:
-        """Of the layers' arrays."""
-        return [f"layer-{number}" for number in self.layers]
-
-    def columns(self) -> dict[str, list[Any]]:
-        """The manifest's columns, each of N values."""
-        return {name: [getattr(row, name) for row in self.utterances] for name in COLUMNS}
-
-    def read(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The place of each utterance and its values, (L, T, D) or pooled (L, 2, D); as they lie on the disk."""
-        for corpus, store in self.stores.items():
-            keys = [row.utterance_id if row.corpus == corpus else "" for row in self.utterances]
-            chosen = [store.provenance.layer_numbers.index(number) for number in self.layers]
-            for place, shard, row in utterances_of(store, keys):
-                if self.frames:
-                    yield place, np.array(shard.frames(row, chosen)).astype(self.dtype, copy=False)
-                else:
-                    yield place, store.pooled([keys[place]])[0, chosen]
-
-
-def select(
-    opened: Sequence[tuple[StoreSummary, Store | None]],
-    manifests: Sequence[Manifest],
-    upstream: str,
-    layers: tuple[int, ...],
-    frames: bool,
-) -> Selection:
-    """All that the stores of an upstream hold of the manifests' recordings.
-
-    Args:
-        upstream: name of its stores; may be empty where there is but one. layers: all that are kept if empty.
-
-    Raises:
-        ConfigError: no such upstream, or none is named of several. StoreError: a store is damaged, lacks a layer, or
-            was made otherwise than the others.
-    """
-    there = sorted({summary.upstream for summary, _ in opened})
-    name = upstream or (there[0] if len(there) == 1 else "")
-    if name not in there:
-        raise ConfigError(
-            "One upstream is exported at a time.",
-            field="upstream",
-            expected=f"one of: {' '.join(there) or 'none is cached yet'}",
-            found=upstream or "none",
-        )
-    own = [(summary, store) for summary, store in opened if summary.upstream == name]
-    for summary, store in own:
-        if store is None or summary.trouble:
-            raise StoreError(
-                "A store is damaged, and a part of it is not exported.",
-                file=f"{summary.corpus} x {summary.upstream}",
-                found=summary.trouble,
-                hint="delete the damaged files and run `make extract` again, or export other languages",
-            )
-    stores = {summary.corpus: store for summary, store in own if store is not None}
-    making = {str(store.provenance.states): corpus for corpus, store in stores.items()}
-    if len(making) > 1:
-        raise StoreError(
-            "The stores were made by different upstreams of one name, or keep different layers.",
-            field="corpus",
-            found=", ".join(making.values()),
-            hint="export one language at a time",
-        )
-    held = tuple(
-        row
-        for manifest in manifests
-        for row in manifest.utterances
-        if row.corpus in stores
-        and row.utterance_id in stores[row.corpus]
-        and stores[row.corpus].audio_sha256(row.utterance_id) == row.sha256
-    )
-    return Selection(name, stores, held, layers or next(iter(stores.values())).provenance.layer_numbers, frames)
-
-
 def export(selection: Selection, path: Path, advance: Advance | None = None) -> Path:
     """Writes a selection, whole or not at all; the suffix of ``path`` is the format, one of :data:`WRITERS`.
 
@@ -163,19 +37,46 @@ def export(selection: Selection, path: Path, advance: Advance | None = None) -> 
     ``path``, so only safetensors, whose library asks for it, holds all of them in memory.
 
     Raises:
-        ConfigError: unknown suffix, or a library of an optional extra is missing. StoreError: a store is damaged.
+        ConfigError: unknown suffix, or something lies at ``path`` that no export replaces, or a library of an optional
+            extra is missing. StoreError: a store is damaged.
     """
     if path.suffix not in WRITERS:
         raise ConfigError("Unknown format.", field="out", expected=" ".join(WRITERS), found=path.name)
+    _require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         arrays = _arrays(selection, Path(folder), advance)
         partial = Path(folder) / f"partial{path.suffix}"
         WRITERS[path.suffix](selection, arrays, partial)
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.suffix == ".zarr" and path.is_dir():
+            path.replace(Path(folder) / "before")
         partial.replace(path)
     return path
+
+
+def _require_replaceable(path: Path) -> None:
+    """Raises ConfigError where something lies there that may be no earlier export, such as a folder of other things."""
+    if path.suffix == ".zarr":
+        expected, right = "the folder of a zarr group", not path.is_symlink() and _is_zarr_group(path)
+    else:
+        expected, right = "a file", not path.is_dir()
+    if (path.exists() or path.is_symlink()) and not right:
+        raise ConfigError(
+            "Something else lies where the export would, and is not replaced.",
+            file=path,
+            field="out",
+            expected=f"nothing, or {expected}",
+            found="a link" if path.is_symlink() else "a folder" if path.is_dir() else "a file",
+            hint="give another --out, or move it away",
+        )
+
+
+def _is_zarr_group(path: Path) -> bool:
+    """Whether a folder is a group by version 3 or version 2 of the format."""
+    try:
+        return read_json(path / "zarr.json")["node_type"] == "group"
+    except (ConfigError, KeyError, TypeError):
+        return (path / ".zgroup").is_file()
 
 
 def _arrays(selection: Selection, folder: Path, advance: Advance | None) -> Arrays:

@@ -36,7 +36,7 @@ def statistics_part(summary: StoreSummary, store: Store, over: str, workers: int
             store, {"frames": FRAMES, "means": MEANS}.get(over), workers, lambda done, total: meter.step()
         )
     except MserError as error:
-        return {**place, "over": "", "count": 0, "layers": [], "trouble": said(error)}
+        return {**place, "over": "", "count": 0, "layers": [], "left_out": "", "trouble": said(error)}
     layers = [
         {
             "layer": number,
@@ -49,7 +49,15 @@ def statistics_part(summary: StoreSummary, store: Store, over: str, workers: int
         }
         for row, number in enumerate(summary.layer_numbers)
     ]
-    return {**place, "dim": summary.dim, "over": found.over, "count": found.count, "layers": layers, "trouble": ""}
+    return {
+        **place,
+        "dim": summary.dim,
+        "over": found.over,
+        "count": found.count,
+        "layers": layers,
+        "left_out": found.left_out,
+        "trouble": "",
+    }
 
 
 def similarity_part(language: Language) -> dict[str, Any]:

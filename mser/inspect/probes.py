@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from mser.published import deal
 
 #: Folds of a cross-validated confound, at most.
 FOLDS = 5
+#: Speakers are parted by sentence where more than this share of the utterances has a known one.
+KNOWN_SENTENCES = 0.5
 
 #: Told after each fold of a target: may raise, to stop.
 Advance = Callable[[], None]
@@ -117,14 +119,12 @@ def probe_confound(
 ) -> Probe:
     """Cross-validates one of ``speaker``, ``gender`` and ``sentence`` on each layer (N, L, D)."""
     try:
-        rows, labels, parts, split = _PARTED[target](utterances)
-        for part in range(parts.max() + 1):
-            if len(set(labels[parts != part])) < 2:
-                raise _CannotAskError(f"what is left to train on without fold {part + 1} has one {target}")
+        parting = _PARTED[target](utterances)
     except _CannotAskError as error:
         return Probe(target, trouble=str(error))
-    features, uar = means[rows], []
-    predicted = np.zeros((means.shape[1], len(rows)), dtype=labels.dtype)
+    labels, parts = parting.labels, parting.parts
+    features = means[parting.rows]
+    predicted = np.zeros((means.shape[1], len(labels)), dtype=labels.dtype)
     for part in range(parts.max() + 1):
         train, test = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
         for layer, own in enumerate(predicted):
@@ -133,8 +133,8 @@ def probe_confound(
             advance()
     uar = [score(labels, own).uar for own in predicted]
     classes = len(set(labels))
-    speakers = len({utterances[row].speaker_id for row in rows})
-    return Probe(target, tuple(uar), 100 / classes, classes, len(rows), speakers, split)
+    speakers = len({utterances[row].speaker_id for row in parting.rows})
+    return Probe(target, tuple(uar), 100 / classes, classes, len(labels), speakers, parting.split)
 
 
 def rounds(utterances: Sequence[Utterance], targets: Sequence[str]) -> int:
@@ -152,49 +152,67 @@ def _require_classes(emotions: np.ndarray, folds: Sequence[Fold]) -> None:
         raise _CannotAskError(f"{single} of {len(splits)} dev splits have a single emotion to train on")
 
 
-Parted = tuple[np.ndarray, np.ndarray, np.ndarray, str]
+@dataclass(frozen=True)
+class Parting:
+    """How the utterances that a confound is asked of are dealt to folds.
+
+    Attributes:
+        rows: (n,) of the utterances; the others are left out, as ``split`` says. labels: (n,) to be told.
+        parts: (n,) number of the fold that tests each; every label is in two or more, so it is always trained on.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    parts: np.ndarray
+    split: str
 
 
-def _by_speaker(utterances: Sequence[Utterance]) -> Parted:
-    speakers = np.array([row.speaker_id for row in utterances])
-    counts = Counter(speakers.tolist())
-    rows = np.array([number for number, name in enumerate(speakers) if counts[name] > 1], dtype=int)
+def _by_speaker(utterances: Sequence[Utterance]) -> Parting:
+    speakers, texts = _speakers(utterances), _texts(utterances)
+    known = np.flatnonzero(texts != "")
+    most_known = len(known) > KNOWN_SENTENCES * len(texts)
+    candidates = known if most_known else np.arange(len(texts))
+    counts = Counter(speakers[candidates].tolist())
+    rows = np.array([row for row in candidates if counts[speakers[row]] > 1], dtype=int)
     labels = speakers[rows]
     if len(set(labels)) < 2:
-        raise _CannotAskError("fewer than two speakers have two utterances or more")
-    few = len(speakers) - len(rows)
-    left_out = f"; left out: {few} with the single utterance of a speaker" if few else ""
-    texts = _texts(utterances)[rows]
-    if all(texts) and len(set(texts)) > 1:
-        parts = _grouped(labels, texts)
+        of_known = " whose sentence is known" if len(candidates) < len(texts) else ""
+        raise _CannotAskError(f"fewer than two speakers have two utterances or more{of_known}")
+    left_out = {
+        "whose sentence is not known": len(texts) - len(candidates),
+        "with the single utterance of a speaker": len(candidates) - len(rows),
+    }
+    if most_known and len(set(texts[rows])) > 1:
         said = "folds by sentence: no sentence of a test fold is in training; its speakers are, as voices must be heard"
-    else:
-        parts = deal(labels, FOLDS)
-        said = "folds of utterances: no sentences are known, so the same ones may be in training"
-    return rows, labels, parts, said + left_out
+        return _parting("speaker", rows, labels, _grouped(labels, texts[rows]), said, left_out)
+    few = f"the sentences of only {len(known)} of {len(texts)} utterances are known"
+    reason = "all say one sentence" if most_known else few if len(known) else "no sentences are known"
+    said = f"folds of utterances: {reason}, so the same ones may be in training"
+    return _parting("speaker", rows, labels, deal(labels, FOLDS), said, left_out)
 
 
-def _by_gender(utterances: Sequence[Utterance]) -> Parted:
+def _by_gender(utterances: Sequence[Utterance]) -> Parting:
     genders = np.array([row.gender for row in utterances])
     rows = np.flatnonzero(genders != "")
     if not len(rows):
         raise _CannotAskError("the corpus does not give genders")
     labels = genders[rows]
-    speakers = np.array([row.speaker_id for row in utterances])[rows]
+    speakers = _speakers(utterances)[rows]
     by_gender = {name: sorted(set(speakers[labels == name])) for name in sorted(set(labels))}
     if len(by_gender) < 2:
         raise _CannotAskError(f"all speakers are {labels[0]}")
     for name, own in by_gender.items():
         if len(own) < 2:
             raise _CannotAskError(f"a single speaker is {name}, and cannot be in training and test")
-    return rows, labels, _grouped(labels, speakers), "folds by speaker: no speaker of a test fold is in training"
+    split = "folds by speaker: no speaker of a test fold is in training"
+    left_out = {"whose speaker's gender is not known": len(utterances) - len(rows)}
+    return _parting("gender", rows, labels, _grouped(labels, speakers), split, left_out)
 
 
-def _by_sentence(utterances: Sequence[Utterance]) -> Parted:
-    texts = _texts(utterances)
+def _by_sentence(utterances: Sequence[Utterance]) -> Parting:
+    texts, speakers = _texts(utterances), _speakers(utterances)
     if not any(texts):
         raise _CannotAskError("the corpus does not give sentences")
-    speakers = np.array([row.speaker_id for row in utterances])
     said_by = {text: len(set(speakers[texts == text])) for text in set(texts) if text}
     if len(set(speakers)) < 2:
         raise _CannotAskError("there is a single speaker, who cannot be in training and test")
@@ -202,17 +220,49 @@ def _by_sentence(utterances: Sequence[Utterance]) -> Parted:
     labels = texts[rows]
     if len(set(labels)) < 2:
         raise _CannotAskError("fewer than two sentences are spoken by two speakers or more")
-    few = sum(count < 2 for count in said_by.values())
-    left_out = f"; left out: {few} sentences that one speaker alone says" if few else ""
+    unknown = int((texts == "").sum())
+    left_out = {
+        "whose sentence is not known": unknown,
+        "with a sentence that one speaker alone says": len(texts) - unknown - len(rows),
+    }
     split = "folds by speaker: no speaker of a test fold is in training, the sentences are"
-    return rows, labels, _grouped(labels, speakers[rows]), split + left_out
+    return _parting("sentence", rows, labels, _grouped(labels, speakers[rows]), split, left_out)
 
 
-_PARTED: dict[str, Callable[[Sequence[Utterance]], Parted]] = {
+_PARTED: dict[str, Callable[[Sequence[Utterance]], Parting]] = {
     "speaker": _by_speaker,
     "gender": _by_gender,
     "sentence": _by_sentence,
 }
+
+
+def _parting(
+    target: str, rows: np.ndarray, labels: np.ndarray, parts: np.ndarray, split: str, left_out: Mapping[str, int]
+) -> Parting:
+    """The parting without labels that lie in a single fold: they would be tested by what never saw them, and score 0.
+
+    Args:
+        left_out: which utterances are left out already -> how many.
+
+    Raises:
+        _CannotAskError: fewer than two labels are left.
+    """
+    folds = {label: len(set(parts[labels == label])) for label in set(labels)}
+    kept = np.array([folds[label] > 1 for label in labels])
+    lost = sum(count < 2 for count in folds.values())
+    if len(folds) - lost < 2:
+        raise _CannotAskError(
+            f"{lost} of {len(folds)} {target}s would be tested without training, as all they have falls into a single "
+            f"fold ({split})"
+        )
+    counts = {**left_out, f"of {lost} {target}s, each of which falls into a single fold": int((~kept).sum())}
+    said = ", ".join(f"{count} {which}" for which, count in counts.items() if count)
+    parts = np.unique(parts[kept], return_inverse=True)[1]
+    return Parting(rows[kept], labels[kept], parts, split + (f"; left out: {said}" if said else ""))
+
+
+def _speakers(utterances: Sequence[Utterance]) -> np.ndarray:
+    return np.array([row.speaker_id for row in utterances])
 
 
 def _texts(utterances: Sequence[Utterance]) -> np.ndarray:

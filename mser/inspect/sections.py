@@ -8,6 +8,7 @@ from typing import Any
 
 from mser.inspect.clouds import COLOURINGS
 from mser.inspect.pictures import layer_picture, map_picture, map_texts, probe_picture, similarity_picture
+from mser.inspect.tables import left_out, statistics_troubles
 from mser.inspect.wanted import METHODS, TARGETS
 from mser.markup import Markup, bullets, details, element, paragraph, section, table
 
@@ -52,13 +53,12 @@ def stores(results: Results) -> Markup:
         for one in results["stores"]
     ]
     body = table(columns, rows, css="wide") if rows else _empty("No store of these corpora is cached.")
-    troubles = [*_troubles(results["stores"]), *results.get("troubles", [])]
-    return section("stores", "Stores", body, _warnings(troubles), paragraph(LEADS["stores"], css="small"))
+    return section("stores", "Stores", body, _warnings(left_out(results)), paragraph(LEADS["stores"], css="small"))
 
 
 def statistics(results: Results) -> Markup:
     found = [one for one in results["statistics"] if not one["trouble"]]
-    children = [paragraph(LEADS["statistics"], css="lead"), _warnings(_troubles(results["statistics"]))]
+    children = [paragraph(LEADS["statistics"], css="lead"), _warnings(statistics_troubles(results["statistics"]))]
     if found:
         pictures = [layer_picture(found, "rank", "effective rank"),
                     layer_picture(found, "norm", "mean length of a state", logarithmic=True)]  # fmt: skip
@@ -139,8 +139,12 @@ def _tested(one: Results) -> list[object]:
 def maps(results: Results) -> Markup:
     children = [paragraph(LEADS["map"], css="lead")]
     for cloud in results["map"]:
+        children.append(element("h3", _capital(cloud["title"])))
+        if cloud["trouble"]:
+            children.append(_empty(cloud["trouble"]))
+            continue
         count = len(cloud["labels"]["utterance_id"])
-        children += [element("h3", _capital(cloud["title"])), paragraph(f"{count} utterances. {cloud['note']}")]
+        children.append(paragraph(f"{count} utterances. {cloud['note']}"))
         drawn = [map_texts(cloud["labels"])]
         for one in cloud["maps"]:
             drawn.append(element("h4", METHODS[one["method"]]))
@@ -193,12 +197,8 @@ def _health(one: Results) -> object:
     return element("span", one["health"], css="damaged") if one["trouble"] else one["health"]
 
 
-def _troubles(found: Sequence[Results]) -> list[str]:
-    return [f"{one['corpus']} x {one['upstream']}: {one['trouble']}." for one in found if one["trouble"]]
-
-
 def _warnings(troubles: Sequence[str]) -> Markup:
-    return element("div", bullets(troubles), css="warning") if troubles else Markup("")
+    return element("div", bullets([f"{one}." for one in troubles]), css="warning") if troubles else Markup("")
 
 
 def _empty(text: str) -> Markup:

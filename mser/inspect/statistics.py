@@ -8,6 +8,7 @@ that nothing cancels; over blocks in float64. Blocks whose squares float32 could
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,8 @@ class LayerStatistics:
         norm: (L,) mean length (2-norm) of a state.
         rank: (L,) effective rank: the exponential of the entropy of the covariance's eigenvalues, each as a share of
             their sum (Roy & Vetterli 2007, EUSIPCO). D where all directions vary alike, 1 where one does, 0 where none.
-        count: frames, or utterances. over: ``frames`` or ``utterance means``.
+        count: frames, or utterances; the most of any layer. over: ``frames`` or ``utterance means``.
+        left_out: in a sentence, which values are not finite and of which layers, and what to run; empty where all are.
     """
 
     mean: Tensor
@@ -52,6 +54,7 @@ class LayerStatistics:
     rank: Tensor
     count: int
     over: str
+    left_out: str = ""
 
     @property
     def dead(self) -> Tensor:
@@ -64,13 +67,15 @@ def layer_statistics(
 ) -> LayerStatistics:
     """Statistics of a store of any size; of a store opened without its damaged shards, those of the others.
 
+    Frames, or means, that hold a value that is not finite are left out of that layer's.
+
     Args:
         over: ``frames`` or ``utterance means``; frames where the store has them, if not given.
         workers: threads; one a core if not given.
         advance: told after each shard of a layer.
 
     Raises:
-        StoreError: the store holds nothing of the kind, or values that are not finite.
+        StoreError: the store holds nothing of the kind, or a layer of it nothing that is finite.
     """
     chosen = over or (FRAMES if "frames" in store.provenance.keep else MEANS)
     store.require("frames" if chosen == FRAMES else "pooled")
@@ -79,15 +84,29 @@ def layer_statistics(
     groups = list(_groups(store.shards)) if chosen == FRAMES else [store.shards]
     blocks = layer_blocks if chosen == FRAMES else _mean_blocks
     layers = range(store.provenance.layers)
-    told = _Told(advance, len(layers) * len(store.shards))
+    told = _Told(chosen, advance, len(layers) * len(store.shards))
     of_group, of_layer = dask.delayed(_sums, pure=False), dask.delayed(_finished, pure=False)
     tasks = [of_layer([of_group(blocks, _Kept(group), layer, told) for group in groups]) for layer in layers]
     with torch_threads(1):  # Dask's threads take a core each
         # Asked for by name, Dask would look for a cluster first, and import the library of clusters.
         found = dask.compute(*tasks, scheduler=dask.threaded.get, num_workers=workers or usable_cores())
+    if None in found:
+        number = store.provenance.layer_numbers[found.index(None)]
+        raise StoreError(
+            "No state of a layer is finite.",
+            file=store.folder,
+            field=f"layer {number}",
+            hint="run `make verify`, which names the files; delete these and run `make extract` again",
+        )
     means, deviations, norms, ranks, counts = zip(*found, strict=True)
     return LayerStatistics(
-        torch.stack(means), torch.stack(deviations), torch.tensor(norms), torch.tensor(ranks), counts[0], chosen
+        torch.stack(means),
+        torch.stack(deviations),
+        torch.tensor(norms),
+        torch.tensor(ranks),
+        max(counts),
+        chosen,
+        told.left_out,
     )
 
 
@@ -114,10 +133,10 @@ class Sums:
             of the states' lengths.
     """
 
-    def __init__(self, states: Tensor) -> None:
-        """Of a block (n, D), float32 or float64, which is overwritten."""
+    def __init__(self, states: Tensor, lengths: Tensor) -> None:
+        """Of a block (n, D), float32 or float64, which is overwritten; and the lengths (n,) of its states."""
         self.count = len(states)
-        self.lengths = float(torch.linalg.vector_norm(states, dim=1).sum(dtype=torch.float64))
+        self.lengths = float(lengths.sum(dtype=torch.float64))
         near = states.mean(0)
         states -= near
         # The mean in float32 is not quite the mean: what it misses is taken off the products.
@@ -142,17 +161,38 @@ class _Kept:
 
 
 class _Told:
-    """Counts the shards that are done, from any thread."""
+    """Counts the shards that are done, and what in them is not finite, from any thread."""
 
-    def __init__(self, advance: Advance | None, total: int) -> None:
-        self.advance, self.total, self.done = advance, total, 0
+    def __init__(self, over: str, advance: Advance | None, total: int) -> None:
+        self.over, self.advance, self.total, self.done = over, advance, total, 0
         self.lock = threading.Lock()
+        # Layer, shard, utterance -> how many of its frames, or means, are left out.
+        self.bad: Counter[tuple[int, str, str]] = Counter()
 
     def one_more(self) -> None:
         with self.lock:
             self.done += 1
             if self.advance is not None:
                 self.advance(self.done, self.total)
+
+    def not_finite(self, shard: Shard, layer: int, rows: np.ndarray) -> None:
+        """Takes down that these of a shard's frames, or means, are left out of a layer."""
+        number = shard.provenance.layer_numbers[layer]
+        owners = np.searchsorted(shard.offsets, rows, side="right") - 1 if self.over == FRAMES else rows
+        with self.lock:
+            self.bad.update((number, shard.path.name, shard.utterance_ids[owner]) for owner in owners)
+
+    @property
+    def left_out(self) -> str:
+        """What is left out, in a sentence; empty where nothing is."""
+        if not self.bad:
+            return ""
+        layers = ", ".join(map(str, sorted({number for number, _, _ in self.bad})))
+        _, file, utterance = min(self.bad)
+        return (
+            f"{self.bad.total()} {self.over} that are not finite are left out, of layers {layers}; the first are of "
+            f"{utterance}, in {file}; run `make verify`, which names every file to delete, and `make extract` again"
+        )
 
 
 def _groups(shards: Sequence[Shard]) -> Iterator[list[Shard]]:
@@ -172,37 +212,43 @@ def _mean_blocks(shard: Shard, layer: int) -> Iterable[np.ndarray]:
     return [np.ascontiguousarray(shard.pooled(slice(layer, layer + 1))[:, 0, 0])]
 
 
-def _sums(blocks: Callable[[Shard, int], Iterable[np.ndarray]], group: _Kept, layer: int, told: _Told) -> Sums:
+def _sums(blocks: Callable[[Shard, int], Iterable[np.ndarray]], group: _Kept, layer: int, told: _Told) -> Sums | None:
+    """The sums of a layer of some shards over what is finite; None where nothing is."""
     whole: Sums | None = None
     for shard in group.shards:
+        start = 0
         for block in blocks(shard, layer):
-            found = Sums(_widened(torch.from_numpy(block)))
-            if not (np.isfinite(found.lengths) and found.mean.isfinite().all()):
-                raise StoreError(
-                    "States hold values that are not finite.",
-                    file=shard.path,
-                    field=f"layer {shard.provenance.layer_numbers[layer]}",
-                    hint="run `make verify`, which names the utterance; delete the file and run `make extract` again",
-                )
-            if whole is None:
-                whole = found
-            else:
-                whole.add(found)
+            states = _widened(torch.from_numpy(block))
+            lengths = torch.linalg.vector_norm(states, dim=1)
+            finite = lengths.isfinite()
+            if not finite.all():
+                told.not_finite(shard, layer, start + torch.nonzero(~finite)[:, 0].numpy())
+                states, lengths = states[finite], lengths[finite]
+            if len(states):
+                found = Sums(states, lengths)
+                if whole is None:
+                    whole = found
+                else:
+                    whole.add(found)
+            start += len(block)
         told.one_more()
-    assert whole is not None  # no shard is without frames
     return whole
 
 
 def _widened(block: Tensor) -> Tensor:
     """In float32, or in float64 where float32 could not hold the squares."""
-    large = block.dtype != torch.float16 and float(block.abs().max()) > LARGEST
-    return block.double() if large else block.float()
+    # NaN is neither smaller nor larger: beside it values may be large.
+    small = block.dtype == torch.float16 or float(block.abs().max()) <= LARGEST
+    return block.float() if small else block.double()
 
 
-def _finished(parts: Sequence[Sums]) -> tuple[Tensor, Tensor, float, float, int]:
-    """Mean (D,), deviation (D,), mean length, effective rank, count."""
-    whole = parts[0]
-    for part in parts[1:]:
+def _finished(parts: Sequence[Sums | None]) -> tuple[Tensor, Tensor, float, float, int] | None:
+    """Mean (D,), deviation (D,), mean length, effective rank, count; None where nothing was finite."""
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    whole = found[0]
+    for part in found[1:]:
         whole.add(part)
     covariance = whole.products / whole.count
     deviation = covariance.diagonal().clamp(min=0).sqrt()

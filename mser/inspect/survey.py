@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -48,7 +49,8 @@ def survey(
 
     Raises:
         ManifestError: a language has no manifest, or it is damaged.
-        ConfigError, RunError: the layer, or the run, that is to be mapped.
+        ConfigError, RunError: the layer, or the run, that is to be mapped. Where more than the run is asked for, what
+            keeps it from being mapped is said in its place, unless there is no such run.
     """
     manifests = read_manifests(workspace, languages)
     names = list(languages) or sorted({manifest.language for manifest in manifests})
@@ -81,7 +83,9 @@ class _Survey:
         wants = set(self.wanted.sections)
         with self.meter.timed("stores"):
             opened = self._opened()
-        found: dict[str, Any] = {"stores": [{**asdict(one), "health": one.health} for one, _ in opened]}
+        found: dict[str, Any] = {
+            "stores": [{**asdict(one), "health": one.health, "left_out": list(one.left_out)} for one, _ in opened]
+        }
         statistics: Future[list[dict[str, Any]]] | None = None
         if "statistics" in wants:
             usable = [(one, store) for one, store in opened if store is not None]
@@ -145,7 +149,8 @@ class _Survey:
         clouds: list[Cloud] = []
         if mapped and wanted.run:
             with self.meter.timed("map"):
-                clouds = run_clouds(self.workspace, wanted.run, self.manifests)
+                # Beside other sections it is one map of several: the rest is shown without it.
+                clouds = run_clouds(self.workspace, wanted.run, self.manifests, strict=not probed)
         choose = of_layer and wanted.layer is None
         targets = [name for name in TARGETS if (probed and name in wanted.targets) or (choose and name == "emotion")]
         with self.meter.timed("probes"):
@@ -181,31 +186,34 @@ class _Survey:
         Raises:
             ConfigError: no language has it.
         """
-        there = {name: one.layer_numbers for language in languages for name, one in language.cached.items()}
+        there: dict[str, set[int]] = defaultdict(set)
+        for language in languages:
+            for name, one in language.cached.items():
+                there[name] |= set(one.layer_numbers)
         for upstream, numbers in there.items():
             if self.wanted.layer is None or self.wanted.layer not in numbers:
                 raise ConfigError(
                     "No such layer is cached.",
                     field="layer",
-                    expected=f"of {upstream}: {', '.join(map(str, numbers))}",
+                    expected=f"of {upstream}: {', '.join(map(str, sorted(numbers)))}",
                     found=self.wanted.layer,
                 )
             return Layer(upstream, self.wanted.layer, "the layer that was asked for")
         return None
 
     def _maps(self, clouds: Sequence[Cloud]) -> list[dict[str, Any]]:
-        methods = self.wanted.methods
-        self.meter.expect(len(clouds) * len(methods) * MAP_UNITS)
-        late = [self._begun(cloud) if "tsne" in methods else None for cloud in clouds]
+        asked = [() if cloud.trouble else self.wanted.methods for cloud in clouds]
+        self.meter.expect(sum(map(len, asked)) * MAP_UNITS)
+        late = [self._begun(cloud) if "tsne" in own else None for cloud, own in zip(clouds, asked, strict=True)]
         found = []
-        for cloud, tsne in zip(clouds, late, strict=True):
+        for cloud, tsne, methods in zip(clouds, late, asked, strict=True):
             maps = {}
             # Those of the main thread first, while the other thread is at t-SNE.
             for method in sorted(methods, key="tsne".__eq__):
                 own = tsne.result() if tsne is not None and method == "tsne" else make_map(cloud.features, method)
                 maps[method] = map_part(own)
                 self.meter.step(MAP_UNITS)
-            entry = {"title": cloud.title, "note": cloud.note, "labels": cloud.labels()}
+            entry = {"title": cloud.title, "note": cloud.note, "labels": cloud.labels(), "trouble": cloud.trouble}
             found.append({**entry, "maps": [maps[method] for method in methods]})
         return found
 

@@ -19,14 +19,33 @@ STATISTICS = ["layer", "mean", "deviation", "largest deviation", "mean length", 
 PRINTED = 12
 
 
+def left_out(results: Mapping[str, Any]) -> list[str]:
+    """What a survey leaves out everywhere: damage, changed recordings, values that are not finite."""
+    return [*(line for one in results["stores"] for line in one["left_out"]), *results.get("troubles", [])]
+
+
+def troubles(results: Mapping[str, Any]) -> list[str]:
+    """That, and what single sections cannot show, or leave out."""
+    found = [*left_out(results), *statistics_troubles(results.get("statistics", []))]
+    found += [f"{one['language']}: {one['trouble']}" for one in results.get("similarity", []) if one["trouble"]]
+    return found + [f"{one['title']}: {one['trouble']}" for one in results.get("map", []) if one["trouble"]]
+
+
+def statistics_troubles(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why a store has no statistics, or what is left out of them."""
+    lines = [(one, one["trouble"] or one["left_out"]) for one in found]
+    return [f"{one['corpus']} x {one['upstream']}: {line}" for one, line in lines if line]
+
+
 def store_row(one: StoreSummary) -> list[str]:
+    """Of a corpus without a manifest the length in hours is not known, nor how many utterances there should be."""
     return [
         one.corpus,
-        one.language,
+        one.language or "–",
         one.upstream,
         one.revision,
-        f"{one.covered} of {one.total}",
-        f"{one.seconds / 3600:.2f}",
+        f"{one.covered} of {one.total}" if one.language else str(one.held),
+        f"{one.seconds / 3600:.2f}" if one.language else "–",
         f"{one.layers} x {one.dim}",
         one.dtype,
         " ".join(one.keep),

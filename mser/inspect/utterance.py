@@ -69,13 +69,35 @@ def find(manifests: Sequence[Manifest], utterance_id: str) -> Utterance:
     )
 
 
-def states_of(utterance: Utterance, opened: Sequence[tuple[StoreSummary, Store | None]]) -> list[States]:
-    """The states of an utterance by every upstream that holds it."""
-    return [
-        _states(store, utterance.utterance_id)
-        for summary, store in opened
-        if store is not None and summary.corpus == utterance.corpus and utterance.utterance_id in store
-    ]
+def states_of(
+    utterance: Utterance, opened: Sequence[tuple[StoreSummary, Store | None]]
+) -> tuple[list[States], list[str]]:
+    """The states of an utterance by every upstream that holds this very recording; and why others do not, in sentences.
+
+    Args:
+        opened: the stores of its corpus.
+    """
+    found, absent = [], []
+    for summary, store in opened:
+        reason = _absence(utterance, summary, store)
+        if store is not None and not reason:
+            found.append(_states(store, utterance.utterance_id))
+        else:
+            absent.append(f"{summary.upstream}: {reason}")
+    return found, absent
+
+
+def _absence(utterance: Utterance, summary: StoreSummary, store: Store | None) -> str:
+    """Why a store has no states of an utterance, with what to run; empty where it has."""
+    if store is None:
+        return summary.trouble
+    if utterance.utterance_id not in store:
+        # In which shards it lay is written in the shards alone.
+        damage = f" in what can be read of it: {summary.trouble}"
+        return f"does not hold it{damage if summary.trouble else '; run `make extract` for its language'}"
+    if store.audio_sha256(utterance.utterance_id) != utterance.sha256:
+        return "holds states of another recording of this name; run `make extract` with REPLACE_CHANGED=1"
+    return ""
 
 
 def _states(store: Store, key: str) -> States:
@@ -111,6 +133,8 @@ def line(values: np.ndarray, width: int = 40) -> str:
     if not len(values):
         return ""
     parts = np.array([part.mean() for part in np.array_split(values, min(width, len(values)))])
+    if not np.isfinite(parts).all():
+        return "not finite"
     low, high = parts.min(), parts.max()
     steps = (parts - low) / (high - low) * (len(MARKS) - 1) if high > low else np.zeros(len(parts))
     return "".join(MARKS[round(step)] for step in steps)
