@@ -25,8 +25,8 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
+from mser.containers import FOREIGN_SUFFIXES, ends_within_ogg_page, mpeg_frames, sound_of
 from mser.containers import SUFFIXES as SUFFIXES
-from mser.containers import ends_within_ogg_page, mpeg_frames, sound_of
 from mser.errors import AudioError
 from mser.resampling import resample_without_table
 from mser.resampling import resampled_length as resampled_length
@@ -127,11 +127,12 @@ def scan_pcm(path: Path, longest: float = math.inf) -> PcmInfo:
         return PcmInfo(frames, stream.samplerate, stream.channels, digest.hexdigest())
 
 
-def read_waveform(path: Path, target_rate: int) -> tuple[Tensor, str]:
+def read_waveform(path: Path, target_rate: int, start: float = 0.0, end: float = math.inf) -> tuple[Tensor, str]:
     """Decodes a recording to one channel at a rate: the mean of its channels is kept, never the channels.
 
     Args:
         target_rate: Hz.
+        start, end: seconds; no more than this part is kept and resampled, though all is decoded, and hashed.
 
     Returns:
         ``to_waveform(*read_pcm(path), target_rate)``, bit for bit, and ``pcm_sha256(*read_pcm(path))``.
@@ -140,11 +141,13 @@ def read_waveform(path: Path, target_rate: int) -> tuple[Tensor, str]:
         AudioError: as :func:`read_pcm`.
     """
     with _opened(path) as stream:
-        digest, mono = _new_hash(stream.samplerate, stream.channels), bytearray()
+        rate, mono, done = stream.samplerate, bytearray(), 0
+        digest = _new_hash(rate, stream.channels)
+        first, last = round(start * rate), round(min(end * rate, UNKNOWN_FRAMES))
         for block, mean in _blocks(stream, path):
             digest.update(block.data.cast("B"))
-            mono += mean.tobytes()
-        rate = stream.samplerate
+            mono += mean[max(0, first - done) : max(0, last - done)].tobytes()
+            done += len(mean)
     return _resample(torch.frombuffer(mono, dtype=torch.float32), rate, target_rate), digest.hexdigest()
 
 
@@ -200,9 +203,20 @@ def _open_stream(source: Any, path: Path) -> _Stream:
     except soundfile.LibsndfileError as error:
         # Code 7 is said of MPEG files in which no frame is found: "File does not exist".
         reason = "no recording is found in it" if error.code == 7 else error.error_string
-        raise AudioError(f"cannot be decoded: {reason}", file=path) from error
+        raise _undecodable(path, reason) from error
     except (OSError, ValueError, TypeError) as error:
-        raise AudioError(f"cannot be decoded: {error}", file=path) from error
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: Path, reason: object) -> AudioError:
+    suffix = path.suffix.lower()
+    return AudioError(
+        f"cannot be decoded: {reason}",
+        file=path,
+        expected="a format that libsndfile reads, such as wav, flac, ogg, opus or mp3",
+        found=f"{suffix}, which it does not read" if suffix in FOREIGN_SUFFIXES else None,
+        hint="convert it to flac, for example: ffmpeg -i INPUT OUTPUT.flac",
+    )
 
 
 def _blocks(stream: _Stream, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +14,20 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_upstreams import TINY
+from toy_runs import save_toy_run
 from toys import examples
 
+from mser.audio import read_waveform
 from mser.errors import AudioError, ConfigError, RunError
 from mser.model import Domain, MultiGateModel, Prior
 from mser.model import ExpertShape as Shape
 from mser.nas.genotype import FRAMES_SPACE, POOLED_SPACE, fixed_genotype
 from mser.predict.explain import explain, explanation_picture
-from mser.predict.extractor import Extractor, States, load_extractors
+from mser.predict.extractor import Extractor, States, load_extractors, part
 from mser.predict.head import TrainedHead, key_of, load_heads
 from mser.predict.output import clock, csv_header, csv_line, json_line, timeline_picture
 from mser.predict.recognizer import Prediction, Recognizer, spans
@@ -46,6 +51,17 @@ def noise(seconds: float, rate: int = RATE, seed: int = 0) -> np.ndarray:
 def extractor(name: str = "prosody", **changes: object) -> Extractor:
     upstream = load_upstream(name, CPU)
     return Extractor(upstream, replace(Provenance("toy", asdict(upstream.info), window=30.0, overlap=4.0), **changes))
+
+
+def hub_model(cache: Path, commit: str, seed: int) -> None:
+    """A tiny model of another seed for each commit in a cache of the hub, where it is the newest."""
+    folder = cache / "models--someone--tiny"
+    torch.manual_seed(seed)
+    model = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**TINY)).eval()
+    model.save_pretrained(folder / "snapshots" / commit)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder / "snapshots" / commit)
+    (folder / "refs").mkdir(exist_ok=True)
+    (folder / "refs" / "main").write_text(commit, encoding="utf-8")
 
 
 def recognizer(features: str = "pooled", temperature: float = 2.0) -> Recognizer:
@@ -74,6 +90,7 @@ def test_states_of_a_recording_are_those_of_the_upstream_as_a_store_keeps_them(n
     (states,) = made.upstream.states([waveform])
     found = made.whole(Recording.of_samples(waveform, RATE))
     assert found.frames is not None
+    assert found.pooled is not None
     assert torch.equal(found.frames, states.half())
     torch.testing.assert_close(found.pooled[:, 0], states.mean(1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.pooled[:, 1], states.std(1, correction=0), rtol=1e-3, atol=1e-4)
@@ -88,20 +105,51 @@ def test_parts_are_cut_from_the_states_of_the_whole_recording(name: str) -> None
     cut = spans(9.0, 2.0, 0.7)
     parts = list(made.parts(recording, cut))
     assert len(parts) == len(cut)
-    for (start, end), part in zip(cut, parts, strict=True):
+    for (start, end), one in zip(cut, parts, strict=True):
         own = states[:, round(start / step) : None if end == 9.0 else round(end / step)]
-        assert part.frames is not None
-        assert torch.equal(part.frames, own.half())
-        torch.testing.assert_close(part.pooled, pool(own.contiguous()))
+        assert one.frames is not None
+        assert torch.equal(one.frames, own.half())
+        torch.testing.assert_close(one.pooled, pool(own.contiguous()))
 
 
 def test_parts_of_a_recording_in_windows_hold_every_frame_once() -> None:
     made = extractor("prosody", window=3.0, overlap=1.0)
     recording = Recording.of_samples(noise(10.0), RATE)
     whole = made.whole(recording).frames
-    parts = [part.frames for part in made.parts(recording, [(0.0, 2.5), (2.5, 5.0), (5.0, 7.5), (7.5, 10.0)])]
+    parts = [one.frames for one in made.parts(recording, [(0.0, 2.5), (2.5, 5.0), (5.0, 7.5), (7.5, 10.0)])]
     assert whole is not None
-    assert torch.equal(torch.cat([part for part in parts if part is not None], dim=1), whole)
+    assert torch.equal(torch.cat([one for one in parts if one is not None], dim=1), whole)
+
+
+def test_of_many_windows_no_more_is_kept_than_is_asked_for_and_it_is_the_same() -> None:
+    upstream, recording = load_upstream("prosody", CPU), Recording.of_samples(noise(20.0), RATE)
+    provenance = Provenance("toy", asdict(upstream.info), window=3.0, overlap=1.0)
+    former = Extractor(upstream, provenance).whole(recording)
+    assert former.frames is not None
+    assert former.pooled is not None
+    pooled = Extractor(upstream, provenance, ["pooled"]).whole(recording)
+    assert pooled.frames is None
+    assert torch.equal(pooled.pooled, former.pooled)
+    frames = Extractor(upstream, provenance, ["frames"]).whole(recording)
+    assert frames.pooled is None
+    assert torch.equal(frames.frames, former.frames)
+    for one in Extractor(upstream, provenance, ["pooled"]).parts(recording, spans(20.0, 4.0, 2.0)):
+        assert one.frames is None
+
+
+def test_a_run_keeps_what_its_heads_need_and_answers_as_if_it_kept_all(tmp_path: Path) -> None:
+    lean = Recognizer.from_run(save_toy_run(tmp_path / "run", languages=("de",)), device="cpu")
+    assert [one.provenance.keep for one in lean.extractors.values()] == [("pooled",)] * 2
+    full = Recognizer(
+        lean.heads, {key: Extractor(one.upstream, one.provenance) for key, one in lean.extractors.items()}, CPU
+    )
+    recording = Recording.of_samples(noise(70.0), RATE)  # three windows of the upstreams
+    for found, expected in [
+        (lean.answers(recording), full.answers(recording)),
+        (list(lean.timeline(recording, hop=4.0)), list(full.timeline(recording, hop=4.0))),
+    ]:
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
 @pytest.mark.parametrize("features", ["pooled", "frames"])
@@ -167,6 +215,51 @@ def test_samples_that_cannot_be_judged_are_refused(samples: np.ndarray, rate: in
         recognizer()(samples, rate, "de")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "hint"),
+    [
+        ("int16", "divide them by 32768"), ("int8", "divide them by 128"), ("uint8", "subtract 128"),
+        ("int64", "32768 for 16 bits"), ("bool", "largest value"), ("complex64", "largest value"),
+    ],
+)  # fmt: skip
+def test_samples_of_integers_are_refused_with_what_to_divide_by(dtype: str, hint: str) -> None:
+    samples = (100 * noise(1.0)).astype(dtype)
+    with pytest.raises(AudioError, match=r"expected: floating-point samples in \[-1, 1\]") as error:
+        recognizer()(samples, RATE, "de")
+    assert f"found:    {dtype}" in str(error.value)
+    assert hint in str(error.value.hint)
+    with pytest.raises(AudioError, match="int16"):
+        recognizer()(torch.zeros(RATE, dtype=torch.int16), RATE, "de")
+
+
+def test_float64_is_taken() -> None:
+    waveform = noise(1.0)
+    found = recognizer()(waveform.astype(np.float64), RATE, "de")
+    np.testing.assert_array_equal(found.probabilities, recognizer()(waveform, RATE, "de").probabilities)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(RATE, 1), (44_100, 2)])
+def test_a_part_of_a_file_is_cut_from_the_whole(tmp_path: Path, rate: int, channels: int) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.stack([noise(12.0, rate, seed) for seed in range(channels)], axis=1), rate)
+    whole = Recording.of_file(path)
+    for start, end in [(0.0, 12.0), (3.1, 3.4), (5.0, 11.9), (11.9, 12.0)]:
+        found, expected = Recording.of_part(path, start, end), part(whole, start, end)
+        assert (found.start, found.seconds) == (start, expected.seconds)
+        for asked in (RATE, 8_000):
+            assert torch.equal(found.at(asked), expected.at(asked))
+        # The whole is decoded, and hashed, all the same.
+        assert read_waveform(path, RATE, start, end)[1] == read_waveform(path, RATE)[1]
+    assert Recording.of_part(path).seconds == 12.0
+    assert Recording.of_part(path, start=2.0).seconds == 10.0
+    assert Recording.of_part(path, end=2.0, longest=2.0).seconds == 2.0
+    for bad in [(-1.0, 2.0), (2.0, 2.05), (3.0, 2.0), (2.0, 12.1), (12.0, None), (float("nan"), 2.0)]:
+        with pytest.raises(ConfigError, match=r"between 0 and 12\.000 s"):
+            Recording.of_part(path, *bad)
+    with pytest.raises(AudioError, match="at most 2 s"):
+        Recording.of_part(path, 1.0, 3.5, longest=2.0)
+
+
 def test_a_telephone_recording_is_resampled(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "call.wav", noise(2.0, 8000), 8000)
     recording = Recording.of_file(tmp_path / "call.wav")
@@ -184,6 +277,39 @@ def test_an_upstream_of_another_revision_is_refused() -> None:
     made = {**asdict(upstream.info), "revision": "another"}
     with pytest.raises(RunError, match="revision"):
         Extractor(upstream, Provenance("toy", made))
+
+
+def test_a_run_refuses_its_upstream_in_another_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = save_toy_run(tmp_path / "run")
+    monkeypatch.setattr("mser.upstream.acoustic.REVISION", "another")
+    with pytest.raises(RunError, match="another prosody") as error:
+        Recognizer.from_run(run, device="cpu")
+    assert (error.value.field, error.value.found) == ("revision", "another")
+
+
+def test_a_run_asks_the_hub_for_the_revision_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    own, newer = "a" * 40, "b" * 40
+    hub_model(tmp_path / "hub", own, 0)
+    run = save_toy_run(tmp_path / "run", languages=("de",), upstreams=("someone/tiny",))
+    hub_model(tmp_path / "hub", newer, 1)
+    assert load_upstream("someone/tiny", CPU).info.revision == newer
+    for named in ([], ["someone/tiny"]):
+        (made,) = Recognizer.from_run(run, named, device="cpu").extractors.values()
+        assert made.upstream.info.revision == own
+    # No other is taken where it cannot be had.
+    shutil.rmtree(tmp_path / "hub" / "models--someone--tiny" / "snapshots" / own)
+    with pytest.raises(RunError, match=f"someone--tiny in its revision {own}") as error:
+        Recognizer.from_run(run, device="cpu")
+    assert "connect to the network" in str(error.value.hint)
+
+
+def test_an_upstream_that_lay_in_a_folder_is_not_looked_for_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mser.predict.extractor.load_upstream", lambda *given, **options: pytest.fail("loaded"))
+    upstream = {**asdict(load_upstream("prosody", CPU).info), "name": "whisper-base", "revision": "folder"}
+    with pytest.raises(RunError, match='add --upstreams "/path/to/whisper-base"'):
+        load_extractors({"a": Provenance("toy", upstream)}, [], CPU)
 
 
 def test_an_upstream_that_cannot_be_loaded_is_named() -> None:

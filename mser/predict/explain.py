@@ -21,15 +21,19 @@ from mser.errors import RunError
 from mser.model import MultiGateModel
 from mser.predict.extractor import States
 from mser.predict.head import TrainedHead
+from mser.predict.names import title_of
+from mser.predict.output import probability_label
 from mser.predict.recognizer import Prediction, Recognizer, batch_of, spans
-from mser.predict.recording import Recording
+from mser.predict.recording import Recording, require_length
 
 #: Seconds that are left out at a time, and from one to the next.
 WINDOW, HOP = 0.5, 0.125
+#: Seconds: each moment needs all layers of a clip once more, and longer recordings are no single decision.
+LONGEST = 60.0
 #: Clips of fewer frames than this have nothing to leave out.
 FEWEST_FRAMES = 2
-#: Moments whose states are in memory together: all layers of a clip's frames, once for each.
-AT_A_TIME = 16
+#: Moments that are judged together, and bytes that their states may have, as far as frames are kept of them.
+AT_A_TIME, BYTES = 16, 2**28
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class Explanation:
     Attributes:
         layers: expert -> (L,) weights of its layer mix.
         without_expert: expert -> effect of its saying nothing, in nats; none where the language has one expert only.
-        moments: (n, 2) starts and ends in seconds. effects: (n,) of leaving each out, in nats: above 0 it spoke for the
-            emotion, below 0 against it.
+        moments: (n, 2) starts and ends in seconds, of the recording that the clip is a part of.
+        effects: (n,) of leaving each out, in nats: above 0 it spoke for the emotion, below 0 against it.
         untouched: upstreams of one frame a recording, whose states moments do not change.
     """
 
@@ -57,8 +61,10 @@ class Explanation:
         return {
             "recording": one.recording,
             "language": one.language,
-            "seconds": one.end,
+            "start": round(one.start, 3),
+            "end": round(one.end, 3),
             "emotion": one.emotion,
+            "calibrated": one.calibrated,
             "probabilities": dict(zip(one.emotions, one.probabilities.round(4).tolist(), strict=True)),
             "gate": dict(zip(one.experts, one.gate.round(4).tolist(), strict=True)),
             "layers": {name: np.round(weights, 4).tolist() for name, weights in self.layers.items()},
@@ -87,7 +93,9 @@ def explain(
 
     Raises:
         ConfigError: the run does not know the language. RunError: it has no experts that can be left out.
+        AudioError: the clip is longer than LONGEST.
     """
+    require_length(recording.name, recording.seconds, LONGEST)
     (head,) = recognizer.asked([language])
     model = head.model
     if not isinstance(model, MultiGateModel):
@@ -98,8 +106,11 @@ def explain(
     steps = {key: recognizer.extractors[key].step for key in head.stores}
     alone = {key: [recognizer.extractors[key].kept(states)] for key, states in whole.items()}
     said = recognizer.judge(head, alone, recording, [(0.0, recording.seconds)])
-    for begin in range(0, len(moments), AT_A_TIME):
-        chosen = moments[begin : begin + AT_A_TIME]
+    many = AT_A_TIME
+    if head.features == "frames":
+        many = min(many, max(1, BYTES // sum(states.nbytes for states in whole.values())))
+    for begin in range(0, len(moments), many):
+        chosen = moments[begin : begin + many]
         judged = {
             key: [recognizer.extractors[key].kept(_without(states, steps[key], *moment)) for moment in chosen]
             for key, states in whole.items()
@@ -111,7 +122,7 @@ def explain(
     layers = model.layer_weights(language)
     silent = _without_experts(head, model, alone, recognizer.device, place)
     effects = {name: float(logs[0] - log) for name, log in silent.items()}
-    return Explanation(said[0], layers, effects, moments, logs[0] - logs[1:], untouched)
+    return Explanation(said[0], layers, effects, moments + recording.start, logs[0] - logs[1:], untouched)
 
 
 def _without(states: Tensor, step: float, start: float, end: float) -> Tensor:
@@ -158,7 +169,9 @@ def explanation_picture(explanation: Explanation, recording: Recording, target: 
     _draw_moments(top, explanation, recording)
     panels = bottom.subplots(1, 2 + len(layered), squeeze=False)[0]
     panels[0].barh(one.emotions, one.probabilities, color="tab:blue")
-    panels[0].set(xlim=(0, 1), xlabel="probability", title=f"{one.emotion}, language {one.language}")
+    panels[0].set(
+        xlim=(0, 1), xlabel=probability_label(one.calibrated), title=f"{one.emotion}, language {one.language}"
+    )
     panels[0].invert_yaxis()
     shown = [f"{name}\nwithout it {-effect:+.2f} nats" for name, effect in explanation.without_expert.items()]
     names = shown if len(shown) == len(one.experts) else list(one.experts)
@@ -175,8 +188,8 @@ def _draw_moments(figure: Any, explanation: Explanation, recording: Recording) -
     wave, effect = figure.subplots(2, 1, sharex=True)
     rate = 8000
     samples = recording.at(rate).numpy()
-    wave.plot(np.arange(len(samples)) / rate, samples, linewidth=0.4, color="gray")
-    wave.set(ylabel="waveform", title=Path(recording.name).name)
+    wave.plot(recording.start + np.arange(len(samples)) / rate, samples, linewidth=0.4, color="gray")
+    wave.set(ylabel="waveform", title=title_of(recording.name))
     middles = explanation.moments.mean(1)
     effect.axhline(0, color="black", linewidth=0.8)
     effect.fill_between(
@@ -187,5 +200,7 @@ def _draw_moments(figure: Any, explanation: Explanation, recording: Recording) -
     )
     emotion = explanation.prediction.emotion
     effect.set(
-        xlabel="time in seconds", xlim=(0, recording.seconds), ylabel=f"for {emotion}, nats\n(red: for, blue: against)"
+        xlabel="time in seconds",
+        xlim=(recording.start, recording.start + recording.seconds),
+        ylabel=f"for {emotion}, nats\n(red: for, blue: against)",
     )

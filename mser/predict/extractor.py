@@ -17,31 +17,38 @@ from mser.store.pack import Packed, merge, pack, unpack
 from mser.upstream import Upstream, load_upstream
 from mser.upstream.windows import pieces_of
 
+#: Revision of an upstream that lay in a folder.
+FOLDER = "folder"
+
 
 class States(NamedTuple):
-    """What a store would hold of one utterance.
+    """What a store would hold of one utterance, as far as it is kept.
 
     Attributes:
-        frames: (L, T, D) float16 or float32; None for an upstream of one frame a recording.
-        pooled: (L, S, D) float32: mean and deviation over frames.
+        frames: (L, T, D) float16 or float32; None where not kept, and for an upstream of one frame a recording.
+        pooled: (L, S, D) float32: mean and deviation over frames; None where not kept.
     """
 
     frames: Tensor | None
-    pooled: Tensor
+    pooled: Tensor | None
 
 
 class Extractor:
     """One upstream, as a store's description says it was used.
 
+    Args:
+        keep: ``frames``, ``pooled`` or both: what heads are going to ask for. The rest is forgotten window by window:
+            the frames of an hour are gigabytes, their statistics as small as those of a second.
+
     Raises:
         RunError: the upstream is another one, or of another revision, than the store was made with.
     """
 
-    def __init__(self, upstream: Upstream, provenance: Provenance) -> None:
+    def __init__(self, upstream: Upstream, provenance: Provenance, keep: Sequence[str] = ("frames", "pooled")) -> None:
         require_same(upstream, provenance)
         upstream.use(str(provenance.upstream["policy"]))
-        keep = ("pooled",) if upstream.frame_samples == 0 else ("frames", "pooled")
-        self.upstream, self.provenance = upstream, replace(provenance, keep=keep)
+        kept = ("pooled",) if upstream.frame_samples == 0 else tuple(keep)
+        self.upstream, self.provenance = upstream, replace(provenance, keep=kept)
 
     @property
     def rate(self) -> int:
@@ -50,6 +57,8 @@ class Extractor:
 
     def whole(self, recording: Recording) -> States:
         """The states of a whole recording, as its store would hold them.
+
+        Memory holds all layers of one window of the upstream, and what is kept of the others.
 
         Raises:
             AudioError: the recording is too short for the upstream.
@@ -74,7 +83,8 @@ class Extractor:
     def parts(self, recording: Recording, spans: Sequence[tuple[float, float]]) -> Iterator[States]:
         """The states of parts of a recording, each frame computed once, within what surrounds it.
 
-        Memory holds the frames of one part and of one window of the upstream, however long the recording is.
+        Memory holds the frames of one part and of one window of the upstream, however long the recording is. (An
+        upstream of one frame a recording hears each part alone.)
 
         Args:
             spans: starts and ends in seconds, sorted by both.
@@ -116,13 +126,13 @@ def part(recording: Recording, start: float, end: float) -> Recording:
 
 
 def _states(counts: list[int], packed: Sequence[Packed]) -> States:
-    pooled = merge(counts, [piece.pooled for piece in packed if piece.pooled is not None])
+    pooled = [piece.pooled for piece in packed if piece.pooled is not None]
     frames = [
         piece.frames if piece.scale is None else unpack(piece.frames, piece.scale)
         for piece in packed
         if piece.frames is not None
     ]
-    return States(torch.cat(frames, dim=1) if frames else None, pooled)
+    return States(torch.cat(frames, dim=1) if frames else None, merge(counts, pooled) if pooled else None)
 
 
 def require_same(upstream: Upstream, provenance: Provenance) -> None:
@@ -141,13 +151,17 @@ def require_same(upstream: Upstream, provenance: Provenance) -> None:
 
 
 def load_extractors(
-    provenances: Mapping[str, Provenance], names: Sequence[str], device: torch.device
+    provenances: Mapping[str, Provenance],
+    names: Sequence[str],
+    device: torch.device,
+    keep: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Extractor]:
     """An extractor for each upstream of a run; stores of one upstream share its model.
 
     Args:
         provenances: of stores, by any key.
         names: upstreams as given to extract; needed for folders.
+        keep: of each key, as :class:`Extractor` takes it; frames and pooled statistics if not given.
 
     Raises:
         RunError: an upstream has to be named, or is another one. UpstreamError: it cannot be loaded.
@@ -157,24 +171,36 @@ def load_extractors(
     for key, provenance in provenances.items():
         same = (one.upstream for one in found.values() if one.provenance.upstream == provenance.upstream)
         upstream = next(same, None) or _load(provenance, given, device)
-        found[key] = Extractor(upstream, provenance)
+        found[key] = Extractor(upstream, provenance, keep[key]) if keep else Extractor(upstream, provenance)
     return found
 
 
 def _load(provenance: Provenance, given: Mapping[str, str], device: torch.device) -> Upstream:
     made: Mapping[str, Any] = provenance.upstream
-    name = str(made["name"])
+    name, revision = str(made["name"]), str(made["revision"])
+    if revision == FOLDER and name not in given:
+        # A model of the hub by the same name is another one, and may be gigabytes.
+        raise _missing(name, revision, f"no folder of the name {name}")
     # A store is named as its hub id, with -- for the slash.
     wanted = given.get(name) or name.replace("--", "/", 1)
     # A CPU calculates in float32 only, which is what the other types approximate.
     compute = str(made["compute"]) if device.type == "cuda" else "float32"
+    # The run's own revision: the registry's, or the newest, may have changed since.
+    asked = None if revision == FOLDER else revision
     try:
-        return load_upstream(wanted, device, policy=str(made["policy"]), compute=compute)
+        return load_upstream(wanted, device, policy=str(made["policy"]), compute=compute, revision=asked)
     except UpstreamError as error:
-        raise RunError(
-            f"The run needs the upstream {name}, which cannot be loaded.",
-            field="--upstreams",
-            expected=f"{name} as it was given to extract: a registry name, a hub id or a folder",
-            found=error.what,
-            hint=f'add --upstreams "/path/to/{name}" if it was a folder',
-        ) from error
+        raise _missing(name, revision, error.what if error.found is None else f"{error.what} {error.found}") from error
+
+
+def _missing(name: str, revision: str, found: str) -> RunError:
+    lay = revision == FOLDER
+    return RunError(
+        f"The run needs the upstream {name}, which cannot be loaded.",
+        field="--upstreams",
+        expected=f"the folder that was given to extract, {name}" if lay else f"{name} in its revision {revision}",
+        found=found,
+        hint=f'add --upstreams "/path/to/{name}"'
+        if lay
+        else f"connect to the network once, so that this revision of {name} can be fetched",
+    )

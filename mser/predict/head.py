@@ -10,6 +10,7 @@ from typing import Any
 from mser.checkpoint import Model, load_model
 from mser.config import fingerprint
 from mser.errors import RunError
+from mser.predict import MODELS
 from mser.store import Provenance
 
 
@@ -56,7 +57,7 @@ def model_files(path: Path) -> list[Path]:
     Raises:
         RunError: there is none.
     """
-    files = [path] if path.is_file() else sorted(path.glob("model*.safetensors"))
+    files = [path] if path.is_file() else sorted(path.glob(MODELS))
     if not files:
         raise RunError(
             "There is no model for use.",

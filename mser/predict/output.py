@@ -13,6 +13,7 @@ from typing import IO, Any
 import matplotlib
 import numpy as np
 
+from mser.predict.names import title_of
 from mser.predict.recognizer import Prediction
 
 FORMATS = ("table", "jsonl", "csv")
@@ -59,11 +60,20 @@ def _csv_row(cells: Sequence[Any]) -> str:
 
 
 def table_row(prediction: Prediction, abstain: float = 0.0) -> list[str]:
-    """Recording, time, language, emotion, and the three most probable emotions with their probabilities."""
+    """Recording, time, language, emotion, and the three most probable emotions with their probabilities.
+
+    Those that are not calibrated are named so.
+    """
     order = np.argsort(-prediction.probabilities)[:3]
     most = "  ".join(f"{prediction.emotions[place]} {100 * prediction.probabilities[place]:.0f} %" for place in order)
+    most += "" if prediction.calibrated else "  (not calibrated)"
     span = f"{clock(prediction.start)} – {clock(prediction.end)}"
     return [prediction.recording, span, prediction.language, prediction.says(abstain), most]
+
+
+def probability_label(calibrated: bool) -> str:
+    """What an axis of probabilities says."""
+    return "probability" if calibrated else "probability, not calibrated"
 
 
 def clock(seconds: float) -> str:
@@ -100,10 +110,10 @@ def timeline_picture(predictions: Sequence[Prediction], target: Path | IO[bytes]
         )
         if abstain:
             panel.axhline(abstain, color="black", linestyle="--", linewidth=1)
-        panel.set(ylim=(0, 1), xlim=(edges[0], edges[-1]), ylabel=f"probability, {language}")
+        panel.set(ylim=(0, 1), xlim=(edges[0], edges[-1]), ylabel=f"{probability_label(own[0].calibrated)}, {language}")
         panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     panels[-1, 0].set_xlabel("time in seconds")
-    panels[0, 0].set_title(Path(predictions[0].recording).name)
+    panels[0, 0].set_title(title_of(predictions[0].recording))
     figure.savefig(target, dpi=120)
     pyplot.close(figure)
 

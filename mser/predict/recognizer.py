@@ -86,7 +86,8 @@ class Recognizer:
             raise ConfigError("There is no CUDA device.", field="device", expected="cpu or auto", found=device)
         heads = load_heads(Path(path))
         wanted = {key: provenance for head in heads.values() for key, provenance in head.stores.items()}
-        return cls(heads, load_extractors(wanted, upstreams, chosen), chosen)
+        keep = {key: sorted({head.features for head in heads.values() if key in head.stores}) for key in wanted}
+        return cls(heads, load_extractors(wanted, upstreams, chosen, keep), chosen)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -96,11 +97,12 @@ class Recognizer:
         """The emotion of an utterance.
 
         Args:
-            waveform: (samples,) or (samples, channels), in [-1, 1]. sample_rate: Hz.
+            waveform: (samples,) or (samples, channels), floating point in [-1, 1]. sample_rate: Hz.
             language: of the run.
 
         Raises:
-            AudioError: it is too short, silent, or not finite. ConfigError: the run does not know the language.
+            AudioError: it is too short, silent, not finite, or of integers. ConfigError: the run does not know the
+                language.
         """
         (found,) = self.answers(Recording.of_samples(waveform, sample_rate), [language])
         return found
@@ -111,7 +113,8 @@ class Recognizer:
         """What the heads of some languages (or of all) say of a whole recording.
 
         Args:
-            heard: by :meth:`hear`; if not given, states are computed and forgotten window by window.
+            heard: by :meth:`hear`; if not given, states are computed window by window, of which no more is kept than
+                the heads need: for pooled features as much as for a second of sound, for others every frame.
 
         Raises:
             AudioError, ConfigError: as :meth:`__call__`.
@@ -183,15 +186,20 @@ class Recognizer:
         recording: Recording,
         cut: Sequence[tuple[float, float]],
     ) -> list[Prediction]:
-        """What a head says of the parts of a recording whose states are given, by key of the store."""
+        """What a head says of the parts of a recording whose states are given, by key of the store.
+
+        Args:
+            cut: starts and ends in seconds from where the recording begins; told as times of what it is a part of.
+        """
         batch = batch_of(head, states, self.device)
         with torch.inference_mode():
             output = head.model(head.language, batch)
         probabilities = (output.logits / head.temperature).softmax(1).cpu().numpy()
         experts = tuple(shape.name for shape in head.model.experts)
+        spans = [(recording.start + start, recording.start + end) for start, end in cut]
         return [
             Prediction(recording.name, head.language, *span, head.emotions, own, experts, gate, head.calibrated)
-            for span, own, gate in zip(cut, probabilities, output.gate.cpu().numpy(), strict=True)
+            for span, own, gate in zip(spans, probabilities, output.gate.cpu().numpy(), strict=True)
         ]
 
 
@@ -205,7 +213,8 @@ def batch_of(head: TrainedHead, states: Mapping[str, Sequence[States]], device: 
 def _expert(head: TrainedHead, name: str, states: Sequence[States]) -> Expert:
     if head.features == "pooled":
         places = [(name, f"part {number}") for number in range(len(states))]
-        return expert_of_pooled(name, torch.stack([one.pooled for one in states]), places)
+        pooled = [one.pooled for one in states if one.pooled is not None]
+        return expert_of_pooled(name, torch.stack(pooled), places)
     factor = averaging(head.stores[head.keys[name]].frame_rate, head.frame_rate)
     frames = [one.frames for one in states if one.frames is not None]
     return expert_of_frames(name, frames, factor)

@@ -7,9 +7,11 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from torch import nn
@@ -40,6 +42,21 @@ def load_config(source: Source) -> Any:
     config = from_pretrained(transformers.AutoConfig, source)
     _refuse_own_code(config, source, "config.json")
     return config
+
+
+def at_commit(source: Source) -> Source:
+    """The source at the commit that its revision, or the newest, stands for; itself where that cannot be told.
+
+    Call it once the configuration was loaded, so that the cache holds it: transformers does not say any more which
+    commit it took, and without it a store would not know what its states were made by.
+    """
+    if source.local:
+        return source
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    file = huggingface_hub.try_to_load_from_cache(
+        source.location, "config.json", cache_dir=cache, revision=source.revision
+    )
+    return replace(source, revision=Path(file).parent.name) if isinstance(file, str) else source
 
 
 def load_feature_extractor(source: Source, default: Any) -> tuple[Any, tuple[str, ...]]:
@@ -128,7 +145,8 @@ def not_fetched(source: Source, error: Exception) -> UpstreamError:
     return UpstreamError(
         f"Upstream {source.location!r} is not on this machine and could not be fetched.",
         field="UPSTREAMS",
-        expected="a model on the hub, or in the local cache",
+        expected="a model on the hub, or in the local cache"
+        + (f", of revision {source.revision}" if source.revision else ""),
         found=first_line(error),
         hint="connect to the network, or copy the model here and give its folder: UPSTREAMS=./folder",
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mser.cores import exact_on
 from mser.errors import UpstreamError
 from mser.upstream.base import Prepared, Upstream, UpstreamInfo
 from mser.upstream.loading import SAMPLE_RATE, weights_sha256
@@ -33,9 +34,7 @@ class PretrainedUpstream(Upstream):
         self.info, self.device, self.remarks = info, device, tuple(remarks)
         self.dtype: torch.dtype = getattr(torch, info.compute)
         self.encoder = encoder.to(device, self.dtype)
-        if device.type == "cuda":
-            # By default convolutions round float32 to 10 bits (TF32): a thousandth of the value.
-            torch.backends.cudnn.allow_tf32 = False
+        exact_on(device)
 
     def use(self, policy: str) -> None:
         super().use(policy)

@@ -38,8 +38,11 @@ def registry() -> Mapping[str, Mapping[str, Any]]:
     return read_yaml(DATA_FOLDER / "upstreams.yaml")
 
 
-def resolve(name: str) -> Source:
+def resolve(name: str, revision: str | None = None) -> Source:
     """Finds a model by registry name, hub id (``organisation/model``) or local folder, each maybe with ``+adapter``.
+
+    Args:
+        revision: commit that is asked for in the place of the registry's or the newest; of no meaning for a folder.
 
     Raises:
         UpstreamError: the name is none of these, or the folder holds no model.
@@ -60,9 +63,9 @@ def resolve(name: str) -> Source:
         return Source(store_name(name), str(folder), None, True, adapter)
     if model in registry():
         entry = registry()[model]
-        return Source(name, entry["id"], entry.get("revision"), False, adapter)
+        return Source(name, entry["id"], revision or entry.get("revision"), False, adapter)
     if model.count("/") == 1:
-        return Source(store_name(name), model, None, False, adapter)
+        return Source(store_name(name), model, revision, False, adapter)
     raise UpstreamError(
         f"Upstream {name!r} is not known.",
         field="UPSTREAMS",
