@@ -29,7 +29,7 @@ from train.search import loaded
 from train.settings import Inputs, StudySettings
 
 #: Methods of the study on the leaky split.
-LEAKY_METHODS = ("logistic", "fixed", "fixed-multi")
+LEAKY_METHODS = ("logistic", "fixed", "fixed-multi", "shared-logistic")
 
 
 def arguments() -> argparse.Namespace:
@@ -159,6 +159,7 @@ def print_tables(results: Sequence[Mapping[str, Any]]) -> None:
             pairs = [(leaky[language, name], found[language, name]["uar"]["mean"]) for language in languages]
             rows.append([method["title"], *(f"{high:.1f} ({high - low:+.1f})" for high, low in pairs)])
         _markdown(["", *languages], rows)
+    _pairs(main_results, languages)
     _searches(main_results, languages)
     _gates(main_results)
 
@@ -174,6 +175,18 @@ def _cell(result: Mapping[str, Any], compared: Mapping[str, Any] | None) -> str:
     if compared is None:
         return text
     return f"{text} {compared['difference']:+.1f}, p {compared['p_speakers']:.2g} / {compared['p_utterances']:.2g}"
+
+
+def _pairs(results: Mapping[str, Any], languages: Sequence[str]) -> None:
+    found = {(one["language"], one["method"], one["against"]): one for one in results.get("pairs", [])}
+    titles = {one["name"]: one["title"] for one in results["methods"]}
+    print("\nMethod against method: points of UAR, p over speakers / over utterances (Holm over these pairs)\n")
+    rows = []
+    for method, against in dict.fromkeys(key[1:] for key in found):
+        each = [found[language, method, against] for language in languages]
+        cells = [f"{one['difference']:+.1f}, p {one['p_speakers']:.2g} / {one['p_utterances']:.2g}" for one in each]
+        rows.append([f"{titles[method]} − {titles[against]}", *cells])
+    _markdown(["", *languages], rows)
 
 
 def _searches(results: Mapping[str, Any], languages: Sequence[str]) -> None:

@@ -1,11 +1,15 @@
-"""Where things are: the workspace a run writes, and the data files the project ships."""
+"""Where things are: the workspace a run writes, and the data files the project ships; and what settings may be."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,18 +124,60 @@ def read_json(path: Path) -> Any:
         raise ConfigError("A file is not valid JSON.", file=path, found=error) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: a partial name, fsync, then rename."""
+def read_if_whole(path: Path, fields: Iterable[str] = ()) -> dict[str, Any] | None:
+    """The JSON object of a file that is computed again where it is lost; None where it is missing or damaged.
+
+    A damaged file counts as missing, with a warning that names it: a power cut may leave one behind.
+
+    Args:
+        fields: that the object must have.
+
+    Raises:
+        ConfigError: the file is there and cannot be read, for want of permission or the like.
+    """
+    try:
+        content = read_json(path)
+    except ConfigError as error:
+        if isinstance(error.__cause__, OSError):
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        warn_of_damage(path, error.found)
+        return None
+    lacking = [name for name in fields if name not in content] if isinstance(content, dict) else None
+    if lacking is None or lacking:
+        warn_of_damage(path, f"without {', '.join(lacking)}" if lacking else "no JSON object")
+        return None
+    return dict(content)
+
+
+def warn_of_damage(path: Path, fault: object) -> None:
+    """Says that a file cannot be used, and is treated as if it were not there."""
+    warnings.warn(f"{path} cannot be used, and counts as missing ({fault}).", stacklevel=3)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A partial name to write a file under; it is fsynced and renamed at the end, or removed where that fails.
+
+    Without the fsync the new name could be on the disk before the content, and a power cut between the two would leave
+    half a file under it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -143,3 +189,34 @@ def fingerprint(value: Any) -> str:
     """Hash of a JSON-like value, 16 hex digits, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+#: Whether a number can be the value of a setting, and how a message says what would be right.
+Rule = tuple[Callable[[float], bool], str]
+FROM_ZERO: Rule = (lambda value: 0 <= value < math.inf, "a finite number from 0")
+ABOVE_ZERO: Rule = (lambda value: 0 < value < math.inf, "a finite number above 0")
+
+
+def whole(least: int) -> Rule:
+    """Whole numbers from ``least``."""
+    return (lambda value: isinstance(value, int) and value >= least, f"a whole number from {least}")
+
+
+def share(most: float = 1.0, below: bool = False) -> Rule:
+    """Numbers from 0 to ``most``, or to just below it."""
+    return (
+        lambda value: 0 <= value <= most and not (below and value == most),
+        f"a number from 0 to {'below ' if below else ''}{most:g}",
+    )
+
+
+def require_numbers(settings: object, what: str, rules: Mapping[str, Rule]) -> None:
+    """Raises ConfigError where an attribute of the settings breaks its rule, or is no number.
+
+    Args:
+        what: the message's first sentence.
+    """
+    for name, (holds, expected) in rules.items():
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+            raise ConfigError(what, field=name, expected=expected, found=value)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mser.cores import exact_on
 from mser.errors import ConfigError
 from mser.experts import (
     SMALLEST_DEVIATION,
@@ -97,6 +98,7 @@ class Loader:
         if not experts:
             raise ConfigError("No expert to train on.", field="UPSTREAMS", expected="one upstream or more")
         self.experts, self.labels, self.device = tuple(experts), labels, torch.device(device)
+        exact_on(self.device)
         self.placement = choose(self.experts, self.device, placement)
         self._lengths = [expert.frames.numpy() for expert in experts]
         self._pool: list[Buffers] = []
@@ -229,6 +231,13 @@ class Loader:
                 if not out_of_memory(error) or smaller(self.placement, self.device) is None:
                     raise
             self._fall_once()
+
+    def fall(self) -> bool:
+        """Goes to the next smaller placement, since a step needs the memory; false where there is none."""
+        if smaller(self.placement, self.device) is None:
+            return False
+        self._fall()
+        return True
 
     def _fall(self) -> None:
         self._fall_once()

@@ -21,6 +21,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from mser.augment import FrameMask, mixed_up
+from mser.config import ABOVE_ZERO, require_numbers, share, whole
 from mser.errors import ConfigError
 from mser.gating import LayerMix, make_gate
 from mser.heads import POOLINGS, Head
@@ -75,6 +76,9 @@ class ModelSettings:
         frame_mask, feature_mask: largest share of an utterance's frames (features) that a training step hides.
         shared_head: one head over the emotions of all languages, of which each language has its own and a bias for
             each; their genotypes must have equal heads.
+
+    Raises:
+        ConfigError: a value that no model can be built with.
     """
 
     hidden: int = 128
@@ -83,6 +87,11 @@ class ModelSettings:
     frame_mask: float = 0.0
     feature_mask: float = 0.0
     shared_head: bool = False
+
+    def __post_init__(self) -> None:
+        rules = {"hidden": whole(1), "dropout": share(below=True), "temperature": ABOVE_ZERO}
+        rules |= {"frame_mask": share(), "feature_mask": share()}
+        require_numbers(self, "No model can be built with this.", rules)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ otherwise drops the same values. The numbers are those of an integer hash, so th
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -45,12 +44,20 @@ def mixed(x: Tensor) -> Tensor:
     return (x ^ (x >> SHIFT)) * FIRST
 
 
-@lru_cache(maxsize=256)
+#: Place and device -> the longest that was asked for; shorter ones are its beginning. A batch of another length must
+#: not hash anew, on the host, and wait for a copy to the device.
+_offsets: dict[tuple[int, torch.device], Tensor] = {}
+
+
 def offsets(place: int, count: int, device: torch.device) -> Tensor:
     """(``count``,) int32: a number for each value of a place, the same in every step."""
-    with torch.inference_mode(False):
-        numbers = torch.arange(count, dtype=torch.int32)
-        return mixed(mixed(numbers * GOLDEN) ^ ((place * 0x9E3779 + 1) & 0x7FFFFFFF)).to(device)
+    held = _offsets.get((place, device))
+    if held is None or len(held) < count:
+        with torch.inference_mode(False):
+            numbers = torch.arange(max(count, 2 * len(held) if held is not None else 0), dtype=torch.int32)
+            held = mixed(mixed(numbers * GOLDEN) ^ ((place * 0x9E3779 + 1) & 0x7FFFFFFF)).to(device)
+        _offsets[place, device] = held
+    return held[:count]
 
 
 def random_numbers(noise: Noise, place: int, count: int) -> Tensor:

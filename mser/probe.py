@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -29,8 +31,13 @@ class LayerChoice:
     dev_uar: np.ndarray
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray) -> LogisticRegression:
-    """Standardised features (N, D) and labels (N,) -> a fitted multinomial regression, C = 1."""
+def fit_logistic(features: np.ndarray, labels: np.ndarray) -> ClassifierMixin:
+    """Standardised features (N, D) and labels (N,) -> a fitted multinomial regression, C = 1.
+
+    Of a single emotion there is nothing to tell apart: what is fitted then says it, whatever the features.
+    """
+    if len(np.unique(labels)) == 1:
+        return DummyClassifier(strategy="prior").fit(features, labels)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, tol=1e-3))
     with warnings.catch_warnings():
         # Separable data never converge; the regularised optimum moves no prediction after this many steps.

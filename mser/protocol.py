@@ -110,8 +110,8 @@ def make_folds(
 
     Raises:
         ConfigError: no such protocol.
-        ProtocolError: fewer than three speakers, where test, dev and training need one each; or utterances that a
-            published protocol does not fit (:mod:`mser.published`).
+        ProtocolError: fewer than three speakers, where test, dev and training need one each; too few utterances to
+            part; or utterances that a published protocol does not fit (:mod:`mser.published`).
     """
     if protocol == "speakers":
         return _speaker_folds(utterances)
@@ -143,11 +143,12 @@ def _speaker_folds(utterances: Sequence[Utterance]) -> list[Fold]:
     if len(names) <= LEAVE_ONE_OUT_SPEAKERS:
         tests = {label: np.flatnonzero(speakers == name) for label, name in zip(_labels(names), names, strict=True)}
     else:
-        tests = {f"group-{number}": rows for number, rows in enumerate(_grouped(speakers, emotions, GROUPED_FOLDS))}
+        groups = _grouped(speakers, emotions, GROUPED_FOLDS, "test folds")
+        tests = {f"group-{number}": rows for number, rows in enumerate(groups)}
     folds = []
     for name, test in tests.items():
         train = np.setdiff1d(np.arange(len(utterances)), test)
-        folds.append(Fold(name, train, test, _dev_splits(train, speakers, emotions)))
+        folds.append(Fold(name, train, test, _dev_splits(name, train, speakers, emotions)))
     return folds
 
 
@@ -159,33 +160,64 @@ def _labels(speaker_ids: Sequence[str]) -> list[str]:
 
 
 def everyone(utterances: Sequence[Utterance]) -> Fold:
-    """All speakers for training and none for test: for a model that is to be used, not measured."""
+    """All speakers for training and none for test: for a model that is to be used, not measured.
+
+    Raises:
+        ProtocolError: too few utterances to part them into training and dev.
+    """
     speakers = np.array([row.speaker_id for row in utterances])
     emotions = np.array([row.emotion for row in utterances])
     train = np.arange(len(utterances))
-    return Fold(EVERYONE, train, train[:0], _dev_splits(train, speakers, emotions))
+    return Fold(EVERYONE, train, train[:0], _dev_splits(EVERYONE, train, speakers, emotions))
 
 
-def _grouped(speakers: np.ndarray, emotions: np.ndarray, count: int) -> list[np.ndarray]:
-    """Rows of ``count`` groups of whole speakers, each with the emotions in about equal shares."""
+def _grouped(speakers: np.ndarray, emotions: np.ndarray, count: int, what: str) -> list[np.ndarray]:
+    """Rows of ``count`` groups of whole speakers, each with the emotions in about equal shares.
+
+    Args:
+        what: the groups are, for a message.
+
+    Raises:
+        ProtocolError: no emotion has an utterance for each group.
+    """
+    counts = Counter(emotions.tolist())
+    if max(counts.values()) < count:
+        raise ProtocolError(
+            f"Too few utterances of every emotion for {count} {what}.",
+            field="emotion",
+            expected=f"{count} utterances or more of some emotion",
+            found=f"{', '.join(f'{name}: {own}' for name, own in sorted(counts.items()))}, "
+            f"of speakers {', '.join(sorted(set(speakers.tolist())))}",
+            hint="add recordings, or another corpus of the language",
+        )
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
     return [test for _, test in splitter.split(np.zeros(len(speakers)), emotions, speakers)]
 
 
-def _dev_splits(train: np.ndarray, speakers: np.ndarray, emotions: np.ndarray) -> tuple[Split, ...]:
-    count = min(DEV_SPLITS, len(set(speakers[train])))
-    groups = _grouped(speakers[train], emotions[train], count)
-    return tuple(Split(np.setdiff1d(train, train[dev]), train[dev]) for dev in groups)
+def _dev_splits(fold: str, train: np.ndarray, speakers: np.ndarray, emotions: np.ndarray) -> tuple[Split, ...]:
+    """Dev speakers, or random rows of a single training speaker."""
+    names = sorted(set(speakers[train].tolist()))
+    if len(names) > 1:
+        what = f"groups of dev speakers of fold {fold}"
+        groups = _grouped(speakers[train], emotions[train], min(DEV_SPLITS, len(names)), what)
+        return tuple(Split(np.setdiff1d(train, train[dev]), train[dev]) for dev in groups)
+    if len(train) < DEV_SPLITS:
+        raise ProtocolError(
+            f"Fold {fold} has too few utterances to part them into training and dev.",
+            field="speaker",
+            expected=f"{DEV_SPLITS} utterances or more of a single training speaker",
+            found=f"{len(train)} of {', '.join(names) or 'no speaker'}",
+            hint="add recordings, or another corpus of the language",
+        )
+    part = deal(emotions[train], DEV_SPLITS)
+    return tuple(Split(train[part != number], train[part == number]) for number in range(DEV_SPLITS))
 
 
 def _published_splits(fold: PublishedFold, speakers: np.ndarray, emotions: np.ndarray) -> tuple[Split, ...]:
-    """The published dev rows if there are any, else dev speakers, or random rows of a single training speaker."""
+    """The published dev rows if there are any, else as of folds by speaker."""
     if fold.dev is not None:
         return (Split(np.setdiff1d(fold.train, fold.dev), fold.dev),)
-    if len(set(speakers[fold.train])) > 1:
-        return _dev_splits(fold.train, speakers, emotions)
-    part = deal(emotions[fold.train], DEV_SPLITS)
-    return tuple(Split(fold.train[part != number], fold.train[part == number]) for number in range(DEV_SPLITS))
+    return _dev_splits(fold.name, fold.train, speakers, emotions)
 
 
 def audit(corpus: str, utterances: Sequence[Utterance], folds: Sequence[Fold], protocol: str = "speakers") -> Audit:
@@ -221,7 +253,8 @@ def audit(corpus: str, utterances: Sequence[Utterance], folds: Sequence[Fold], p
         overlap + duplicates > 0,
         len({row for fold in folds for row in fold.test.tolist()}),
     )
-    return replace(report, messages=(*_messages(report), *_untrained(utterances, folds)))
+    lacking = (*_untrained(utterances, folds), *_of_one_emotion(utterances, folds))
+    return replace(report, messages=(*_messages(report), *lacking))
 
 
 def _untrained(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> list[str]:
@@ -237,6 +270,22 @@ def _untrained(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> list[s
     return [
         f"In {short} of {len(folds)} folds the training has no utterance of an emotion that the test has "
         f"({'; '.join(found)}): these {lost} test utterances cannot be recognised, and pull UAR down."
+    ]
+
+
+def _of_one_emotion(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> list[str]:
+    """A sentence on the folds whose training, or what is left of it beside dev speakers, has a single emotion."""
+    found = []
+    for fold in folds:
+        parts = [fold.train, *(split.train for split in fold.splits)]
+        emotions = [{utterances[row].emotion for row in part} for part in parts]
+        only = sorted(set().union(*(one for one in emotions if len(one) == 1)))
+        found += [f"{fold.name}: {', '.join(only)}"] if only else []
+    if not found:
+        return []
+    return [
+        f"In {len(found)} of {len(folds)} folds the training speakers, or those of them that are left beside dev "
+        f"speakers, carry a single emotion ({'; '.join(found)}): a model trained on these says it of every utterance."
     ]
 
 

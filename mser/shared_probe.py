@@ -101,9 +101,9 @@ class Inputs:
     @classmethod
     def of(cls, own: Corpus, others: Sequence[Corpus], train: np.ndarray, test: np.ndarray) -> Inputs:
         known = np.unique(own.emotions[train])
-        kept = [np.isin(other.emotions, known) for other in others]
+        kept = [(other, np.isin(other.emotions, known)) for other in others]
         parts = [(own.features[train], own.emotions[train])]
-        parts += [(other.features[mask], other.emotions[mask]) for other, mask in zip(others, kept, strict=True)]
+        parts += [(other.features[mask], other.emotions[mask]) for other, mask in kept if mask.any()]
         scalers = [StandardScaler().fit(features) for features, _ in parts]
         rows = np.concatenate([scaler.transform(part[0]) for scaler, part in zip(scalers, parts, strict=True)])
         basis = PCA(min(DIRECTIONS, *rows.shape), svd_solver="randomized", random_state=0).fit(rows)
@@ -120,7 +120,12 @@ class Inputs:
         )
 
     def predictions(self, weight: float, penalties: Sequence[float]) -> list[np.ndarray]:
-        """Probabilities (N, E) for each inverse penalty; each fit goes on from the one before."""
+        """Probabilities (N, E) for each inverse penalty; each fit goes on from the one before.
+
+        Of a single emotion there is nothing to fit: it is certain.
+        """
+        if len(self.known) == 1:
+            return [np.ones((len(self.asked), 1)) for _ in penalties]
         classifier = LogisticRegression(max_iter=200, tol=1e-3, warm_start=True)
         weights = np.where(self.foreign, weight, 1.0)
         said = []

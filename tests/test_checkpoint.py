@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from toys import random_batch
 
-from mser.checkpoint import load_model, read_facts, save_model
+from mser import config
+from mser.checkpoint import facts_if_whole, load_model, read_facts, save_model
 from mser.errors import RunError
 from mser.faithful import FaithfulModel
 from mser.model import Domain, ExpertShape, ModelSettings, MultiGateModel, Prior
@@ -115,3 +118,68 @@ def test_every_kind_of_model_is_read_back_as_what_it_was(tmp_path: Path) -> None
         assert loaded.structure == one.structure
         for name, value in one.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], value)
+
+
+def test_a_model_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, model: MultiGateModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(config.os, "fsync", lambda file: (synced.append(os.fstat(file).st_ino), fsync(file))[1])
+
+    def renamed(self: Path, target: Path) -> Path:
+        assert self.stat().st_ino in synced
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", renamed)
+    save_model(tmp_path / "model.safetensors", model, {})
+    assert len(synced) == 1
+
+
+@pytest.mark.parametrize("left", [0, 5, 0.3, 0.999])
+def test_a_model_cut_short_counts_as_missing_and_is_named(tmp_path: Path, model: MultiGateModel, left: float) -> None:
+    path = tmp_path / "model.safetensors"
+    assert facts_if_whole(path) is None
+    save_model(path, model, {"method": "fixed"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert facts_if_whole(path) == {"method": "fixed"}
+    content = path.read_bytes()
+    path.write_bytes(content[: left if isinstance(left, int) else int(left * len(content))])
+    with pytest.warns(UserWarning, match=r"model\.safetensors cannot be used"):
+        assert facts_if_whole(path) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (rb"\"schema_version\": 2, \"settings\"", rb"\"schema_version\": 1, \"settings\""),
+        (rb"\"facts\"", rb"\"farce\""),
+    ],
+)
+def test_a_model_of_another_version_counts_as_missing(
+    tmp_path: Path, model: MultiGateModel, old: bytes, new: bytes
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, model, {})
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.warns(UserWarning, match="cannot be used"):
+        assert facts_if_whole(path) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"conv3", b"conv9"), (b"multi-gate", b"multi-door"), (b"temperature", b"temparature")],
+)
+def test_a_model_of_no_structure_that_is_known_is_named(
+    tmp_path: Path, model: MultiGateModel, old: bytes, new: bytes
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, model, {})
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(RunError, match=r"structure cannot be read\.\n  file: .*model\.safetensors"):
+        load_model(path)

@@ -12,7 +12,8 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from mser.significance import holm, paired_permutation
-from train.compare import comparisons
+from train.compare import PAIRS, comparisons, pairs
+from train.methods import METHODS
 
 SPEAKERS = np.repeat(np.arange(5), 6)
 LABELS = np.arange(30) % 3
@@ -101,3 +102,21 @@ def test_without_the_bar_or_without_another_method_there_is_nothing_to_compare(n
 def test_equal_methods_do_not_differ() -> None:
     (found,) = comparisons(data(), {"logistic": SAID["fixed"], "fixed": SAID["fixed"]})
     assert (found["difference"], found["p_speakers"], found["p_utterances"]) == (0, 1, 1)
+
+
+def test_pairs_are_those_of_which_both_were_trained_corrected_among_themselves() -> None:
+    said = {**SAID, "random": predictions(0.6, 3), "gate-none": predictions(0.4, 4)}
+    found = pairs(data(), said)
+    assert [(one["method"], one["against"]) for one in found] == [
+        ("searched", "random"),
+        ("searched", "fixed"),
+        ("gate-none", "fixed"),
+    ]
+    raw = [counted_out(said[one["method"]], said[one["against"]]) for one in found]
+    np.testing.assert_allclose([one["p_speakers"] for one in found], holm(raw))
+    assert pairs(data(), {name: said[name] for name in ("logistic", "random")}) == []
+
+
+def test_every_pair_names_methods_that_there_are() -> None:
+    assert {name for pair in PAIRS for name in pair} <= set(METHODS)
+    assert len(set(PAIRS)) == len(PAIRS)

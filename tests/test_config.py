@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mser import config
-from mser.config import Workspace, fingerprint, read_json, read_yaml, store_name, write_json, write_text
+from mser.config import (
+    ABOVE_ZERO,
+    FROM_ZERO,
+    Workspace,
+    fingerprint,
+    read_if_whole,
+    read_json,
+    read_yaml,
+    require_numbers,
+    share,
+    store_name,
+    whole,
+    write_json,
+    write_text,
+    written_whole,
+)
 from mser.errors import ConfigError, MserError
 
 
@@ -80,6 +97,73 @@ def test_a_failing_write_leaves_the_old_file_alone(
         write_text(path, "new \udc80" if broken == "write" else "new")
     assert path.read_text(encoding="utf-8") == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(
+        config.os, "fsync", lambda file: (told.append(("fsync", os.fstat(file).st_size)), fsync(file))[1]
+    )
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (told.append(("rename", self.stat().st_size)), replace(self, to))[1]
+    )
+    write_text(tmp_path / "text.txt", "0123456789")
+    with written_whole(tmp_path / "bytes") as partial:
+        partial.write_bytes(b"01234")
+    assert told == [("fsync", 10), ("rename", 10), ("fsync", 5), ("rename", 5)]
+
+
+def test_what_fails_while_it_is_written_leaves_nothing_and_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(partial: Path) -> None:
+        partial.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as partial:
+        fail(partial)
+    assert [(item.name, item.read_bytes()) for item in tmp_path.iterdir()] == [("file", b"old")]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1, "b"', b"\xff\x00", b"\0" * 40, b"[1]", b"null", b'{"a": 1}'])
+def test_what_is_damaged_counts_as_missing_and_is_named_in_a_warning(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "result.json"
+    assert read_if_whole(path, ("a", "b")) is None
+    write_json(path, {"a": 1, "b": [2], "more": None})
+    assert read_if_whole(path, ("a", "b")) == {"a": 1, "b": [2], "more": None}
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{re.escape(str(path))} cannot be used, and counts as missing"):
+        assert read_if_whole(path, ("a", "b")) is None
+
+
+def test_a_file_that_the_system_does_not_let_be_read_is_no_missing_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="could not be read"):
+        read_if_whole(tmp_path)
+
+
+@dataclass
+class Numbers:
+    count: Any = 2
+    rate: Any = 0.5
+    decay: Any = 0.0
+    part: Any = 1.0
+    less: Any = 0.4
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("count", 1), ("count", 2.0), ("count", True), ("count", "2"), ("rate", 0), ("rate", float("inf")),
+        ("decay", -1e-9), ("decay", float("nan")), ("decay", None), ("part", 1.01), ("part", -0.1), ("less", 0.5),
+    ],
+)  # fmt: skip
+def test_numbers_of_settings_are_refused_by_name(field: str, value: Any) -> None:
+    rules = {"count": whole(2), "rate": ABOVE_ZERO, "decay": FROM_ZERO, "part": share(), "less": share(0.5, below=True)}
+    require_numbers(Numbers(), "No.", rules)
+    with pytest.raises(ConfigError, match=rf"No\.\n  field: +{field}\n"):
+        require_numbers(Numbers(**{field: value}), "No.", rules)
 
 
 def test_json_is_read_back_and_written_the_same_for_any_order_of_keys(tmp_path: Path) -> None:

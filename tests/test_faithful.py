@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit, softmax
-from toys import random_batch, shapes
+from toys import expert_of, random_batch, separable_states, shapes
 
 from mser import faithful
 from mser.errors import ConfigError
 from mser.faithful import FaithfulModel, PublishedRouting, SequenceEncoder, convolve
+from mser.loader import Loader
 from mser.model import Domain, Prior
 from mser.nas.genotype import Genotype
 from mser.noise import Noise
+from train.fit import FitSettings, Replica, fit, predict
+from train.keeper import Keeper
 
 EMOTIONS = ("anger", "joy", "sadness")
 FRAMES = [3, 1, 5]
@@ -108,3 +113,32 @@ def test_gates_sum_to_1_and_a_missing_upstream_is_refused() -> None:
     lacking = Domain("de", EMOTIONS, ANY, Prior.uniform(shapes(1)))
     with pytest.raises(ConfigError, match="every upstream"):
         FaithfulModel([lacking], shapes(2))
+
+
+@pytest.mark.parametrize(("rate", "patience"), [(1e20, 0), (5e-4, 2)])
+def test_a_training_leaves_the_statistics_of_batch_norm_of_the_epoch_that_counts(rate: float, patience: int) -> None:
+    """A model that diverged, or stopped early, must say the same numbers in use as it did in that epoch."""
+    labels = np.arange(24) % 3
+    loader = Loader(
+        [expert_of(separable_states(labels.tolist(), seed=n), f"e{n}") for n in (0, 1)], torch.from_numpy(labels)
+    )
+    rows, seen = np.arange(24), []
+    train, dev = rows[:16], rows[16:]
+    replica = Replica(model_of(), {"de": train}, 0, {"de": dev})
+    settings = FitSettings(epochs=6, least_steps=1, batch_size=8, rate=rate, patience=patience)
+    began = {name: value.clone() for name, value in replica.model.state_dict().items()}
+    original = Keeper.judge
+
+    def judged(keeper: Keeper, *given: Any) -> bool:
+        seen.append({name: value.clone() for name, value in replica.model.state_dict().items()})
+        return original(keeper, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Keeper, "judge", judged)
+        (found,) = fit([replica], {"de": loader}, {"de": rows}, settings)
+    assert (found.diverged is not None) == (rate > 1)
+    right = seen[found.best] if found.best >= 0 else began
+    left = replica.model.state_dict()
+    assert any("running_mean" in name for name in left)
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+    assert np.isfinite(predict(replica.model, "de", loader, rows)[0]).all()

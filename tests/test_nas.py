@@ -101,6 +101,49 @@ def test_another_schema_is_refused(change: dict[str, object]) -> None:
         Genotype.from_dict({**Genotype(**PLAIN).to_dict(), **change})
 
 
+@pytest.mark.parametrize("content", [[], ["skip"], "skip", None, 3])
+def test_what_is_no_object_is_no_genotype(content: object) -> None:
+    with pytest.raises(GenotypeError, match="schema"):
+        Genotype.from_dict(content)
+
+
+@pytest.mark.parametrize("change", [{"schema_version": 2}, {"gate": "open"}, {"depth": -1}])
+def test_an_error_names_the_file_that_a_genotype_was_read_from(change: dict[str, object]) -> None:
+    with pytest.raises(GenotypeError, match=r"file: +de/beta\.json(.|\n)*make search"):
+        Genotype.from_dict({**Genotype(**PLAIN).to_dict(), **change}, "de/beta.json")
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_space_takes_what_is_drawn_from_it_and_the_fixed_head(space: str) -> None:
+    rng, chosen = np.random.default_rng(1), SPACES[space]
+    for genotype in [fixed_genotype(NAMES, chosen), *(random_genotype(NAMES, chosen, rng) for _ in range(50))]:
+        chosen.require(genotype)
+        chosen.require(genotype.simplest())
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("operations", {"operations": {"e0": "skip", "e1": "conv3"}}),
+        ("pooling", {"pooling": "max"}),
+        ("gate", {"gate": "none"}),
+        ("depth", {"depth": 3}),
+        ("width", {"width": 100}),
+        ("activation", {"activation": "gelu"}),
+    ],
+)
+def test_a_structure_of_another_space_is_refused_by_field_and_file(field: str, change: dict[str, Any]) -> None:
+    space = SearchSpace(("zero", "skip", "linear"), ("mean",), activations=("relu",))
+    plain = {**PLAIN, "width": 64}
+    space.require(Genotype(**plain))
+    with pytest.raises(GenotypeError, match=rf"file: +here\.json\n  field: +{field}\n"):
+        space.require(Genotype(**{**plain, **change}), "here.json")
+
+
+def test_a_head_without_hidden_layers_has_no_width_that_could_be_wrong() -> None:
+    POOLED_SPACE.require(Genotype(**{**PLAIN, "depth": 0, "width": 0}))
+
+
 def test_a_missing_field_is_refused() -> None:
     content = Genotype(**PLAIN).to_dict()
     del content["gate"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from toys import examples, noise_for
 
-from mser.noise import Dropout, Noise, mixed, number_places, random_numbers, uniform
+from mser.noise import Dropout, Noise, mixed, number_places, offsets, random_numbers, uniform
 
 #: Deviations within which a statistic must lie; beyond 5 falls one in two million.
 SIGMAS = 5
@@ -57,6 +57,16 @@ def test_under_vmap_over_seeds_the_decisions_are_those_of_each_seed_alone() -> N
     # Replicas of one seed that share a batch share its noise.
     shared = vmap(one, in_dims=(0, None, None))(x, seeds[1], rows[1])
     assert torch.equal(shared[2], one(x[2], seeds[1], rows[1]))
+
+
+def test_the_numbers_of_a_place_do_not_depend_on_which_length_was_asked_for_first() -> None:
+    device = torch.device("cpu")
+    short, long, middle = (offsets(4_711, count, device) for count in (5, 40, 17))
+    assert (len(short), len(long), len(middle)) == (5, 40, 17)
+    assert torch.equal(short, long[:5])
+    assert torch.equal(middle, long[:17])
+    # Shorter ones are views: nothing is hashed, or copied to a device, again.
+    assert offsets(4_711, 17, device).data_ptr() == middle.data_ptr() == long.data_ptr()
 
 
 def test_random_generators_play_no_part() -> None:

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
-from mser.probe import choose_layer, dev_uar
+from mser.probe import choose_layer, dev_uar, fit_logistic
 from mser.protocol import Fold, Split
 
 SIZE, LAYERS, DIM = 120, 4, 6
@@ -70,3 +70,19 @@ def test_dev_uar_is_the_mean_over_splits_as_scikit_learn_scores_them(labels: np.
         expected.append(100 * balanced_accuracy_score(labels[split.dev], predicted))
     np.testing.assert_allclose(dev_uar(x, labels, fold.splits), np.mean(expected))
     np.testing.assert_allclose(choose_layer(layers, labels, fold).dev_uar[0], np.mean(expected))
+
+
+def test_of_one_emotion_it_is_certain_whatever_it_hears() -> None:
+    x = np.random.default_rng(0).normal(size=(6, DIM))
+    fitted = fit_logistic(x[:4], np.full(4, 2))
+    assert fitted.classes_.tolist() == [2]
+    np.testing.assert_array_equal(fitted.predict_proba(100 * x[4:]), np.ones((2, 1)))
+    assert fitted.predict(x[4:]).tolist() == [2, 2]
+
+
+def test_a_split_whose_training_part_has_one_emotion_is_scored_like_the_others(fold: Fold) -> None:
+    labels = np.zeros(SIZE, int)
+    labels[fold.splits[0].dev] = np.arange(len(fold.splits[0].dev)) % 2
+    x = features(labels, 1)
+    assert dev_uar(x[:, 1], labels, fold.splits[:1]) == 50
+    assert choose_layer(x, labels, fold).dev_uar.shape == (LAYERS,)

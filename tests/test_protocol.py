@@ -122,6 +122,45 @@ def test_everyone_trains_on_all_and_tests_on_none() -> None:
     assert (fold.name, len(fold.train), len(fold.test)) == ("everyone", 32, 0)
 
 
+@pytest.mark.parametrize("count", [3, 8, 25])
+def test_everyone_of_a_single_speaker_is_parted_at_random_by_emotion(count: int) -> None:
+    rows = [utterance(str(number), "anna", EMOTIONS[number % 2]) for number in range(count)]
+    splits = everyone(rows).splits
+    assert len(splits) == 3
+    assert sorted(np.concatenate([split.dev for split in splits])) == list(range(count))
+    for split in splits:
+        assert sorted([*split.train, *split.dev]) == list(range(count))
+        assert len(split.train)
+        assert abs(len(split.dev) - count / 3) < 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_single_speaker_of_too_few_utterances_is_named_with_the_fold(count: int) -> None:
+    with pytest.raises(ProtocolError, match=f"Fold everyone has too few (.|\n)*{count} of toy/anna") as error:
+        everyone([utterance(str(number), "anna") for number in range(count)])
+    assert error.value.hint
+
+
+def test_too_few_utterances_of_every_emotion_are_refused_with_fold_emotions_and_speakers() -> None:
+    rows = [utterance(name, name, EMOTIONS[place % 2]) for place, name in enumerate(["a", "b", "c", "d"])]
+    with pytest.raises(ProtocolError, match=r"of fold a(.|\n)*anger: 1, fear: 2, of speakers toy/b, toy/c, toy/d"):
+        make_folds(rows)
+    many = [utterance(f"{number}", f"{number}", f"emotion {number % 5}") for number in range(15)]
+    with pytest.raises(ProtocolError, match="for 5 test folds") as error:
+        make_folds(many)
+    assert error.value.hint
+
+
+def test_folds_whose_training_has_one_emotion_are_told_in_a_sentence() -> None:
+    emotions = {"a": "anger", "b": "joy", "c": "joy", "d": "joy"}
+    rows = [utterance(f"{name}{n}", name, emotion) for name, emotion in emotions.items() for n in range(3)]
+    folds = make_folds(rows)
+    (message,) = [text for text in audit("toy", rows, folds).messages if "a single emotion (" in text]
+    assert message.startswith("In 4 of 4 folds")
+    assert "(a: joy; b: joy; c: joy; d: joy)" in message
+    assert not [text for text in audit("toy", corpus_of(4), make_folds(corpus_of(4))).messages if "emotion (" in text]
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_fewer_than_three_speakers_are_refused(count: int) -> None:
     with pytest.raises(ProtocolError, match="3 or more") as error:

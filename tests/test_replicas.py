@@ -284,6 +284,30 @@ def test_one_training_that_does_not_fit_is_an_error_that_says_what_to_change(mon
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr(fit_module.Training, "run", never)
-    with pytest.raises(RunError, match="too small for one training") as error:
+    with (
+        pytest.warns(RuntimeWarning, match="'streamed' from now on"),
+        pytest.raises(RunError, match="too small for one training") as error,
+    ):
         fit([replica(0)], loaders("de"), {"de": np.arange(SIZES["de"])}, SETTINGS)
     assert "DEVICE=cpu" in (error.value.hint or "")
+
+
+def test_one_training_that_does_not_fit_moves_its_states_and_ends_as_if_it_had_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, expected = {"de": np.arange(SIZES["de"])}, replica(0)
+    fit([expected], loaders("de"), rows, SETTINGS)
+    plain, own, found = fit_module.Training.run, loaders("de"), replica(0)
+
+    def too_small(training: fit_module.Training) -> list[Fitted]:
+        done = plain(training)  # so that the weights have changed when it turns out that there is no room
+        if training.loaders["de"].placement == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return done
+
+    monkeypatch.setattr(fit_module.Training, "run", too_small)
+    with pytest.warns(RuntimeWarning, match="'streamed' from now on"):
+        fit([found], own, rows, SETTINGS)
+    assert own["de"].placement == "streamed"
+    for value, wanted in zip(found.model.parameters(), expected.model.parameters(), strict=True):
+        assert torch.equal(value, wanted)

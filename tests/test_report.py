@@ -143,6 +143,10 @@ def make_results() -> dict[str, Any]:
         "methods": [{"name": name, "title": f"the {name}", "description": f"What {name} is.",
                      "transductive": False} for name in UARS],
         "results": made, "comparisons": [make_test("de", method) for method in TESTS] + [make_test("it", "random")],
+        "pairs": [
+            {"language": "de", "method": "searched", "against": "random", "difference": 13.57, "p_speakers": 0.046,
+             "p_utterances": 0.0071, "least_p": 0.002}
+        ],
         "gates": [make_gate("searched"), make_gate("multi-domain")],
         "searches": [make_search("de", fold, genotype) for fold, genotype in folds],
         "layer_choices": [{"language": "de", "fold": fold, "upstream": "wav2vec2-base", "layer": 2, "dev_uar": 87.65}
@@ -251,6 +255,7 @@ def test_every_number_is_on_the_page(results: dict[str, Any], page: Page) -> Non
         expected |= {str(count) for row in result["confusion"] for count in row}
     for test in results["comparisons"]:
         expected |= {f"{test['difference']:+.1f}", probability(test["p_speakers"]), probability(test["p_utterances"])}
+    expected |= {"+13.6", ".046", ".007"}
     expected |= {"24.8", "87.5 %", "1 of 3", "4 of 17", "33.3", "90.8", "81.2", "79.5", "87.7", "2 min 0 s", "7.5 s"}
     expected |= {"0.213 ± 0.014", "0.787 ± 0.015 0.125 ± 0.011 0.250 ± 0.012 0.625 ± 0.013", "1.000 ± 0.000"}
     expected |= {"search.epochs", "0.1, 0.2", "768", "The corpora are synthetic.", "Nothing leaks."}

@@ -96,3 +96,22 @@ def test_the_choice_never_reads_the_test_rows() -> None:
 @pytest.mark.parametrize(("uars", "expected"), [([50.0], range(1)), ([10, 90], range(1, 2)), ([9, 8, 7], range(2))])
 def test_a_window_is_half_of_the_layers_with_the_best_mean(uars: list[float], expected: range) -> None:
     assert window(uars) == expected
+
+
+def test_of_one_emotion_it_is_certain_whatever_other_corpora_say() -> None:
+    own, other = corpus(0), corpus(1)
+    rows = np.flatnonzero(own.emotions == "joy")
+    known, said = predict_shared(own, [other], rows, np.arange(7), SharedChoice(1.0, 5.0))
+    assert known.tolist() == ["joy"]
+    np.testing.assert_array_equal(said, np.ones((7, 1)))
+    fold = Fold("a", np.arange(60), np.arange(0), (Split(rows, np.arange(60)),))
+    assert choose(own, [other], fold).dev_uar == pytest.approx((100 / 3,))
+
+
+def test_a_corpus_of_other_emotions_alone_is_left_out() -> None:
+    own = corpus(0)
+    stranger = Corpus(corpus(1).features, np.full(60, "boredom"))
+    train, test = np.arange(40), np.arange(40, 60)
+    alone, beside = (predict_shared(own, others, train, test, SharedChoice(1.0, 5.0)) for others in ([], [stranger]))
+    np.testing.assert_array_equal(alone[0], beside[0])
+    np.testing.assert_allclose(alone[1], beside[1])

@@ -18,7 +18,7 @@ from toys import make_workspace, noise_like
 
 from mser.checkpoint import load_model
 from mser.config import read_json
-from mser.errors import RunError
+from mser.errors import ConfigError, RunError
 from mser.loader import Loader
 from mser.model import ModelSettings
 from mser.nas.settings import SearchSettings
@@ -30,8 +30,8 @@ from train.fit import FitSettings, Replica, fit, predict
 from train.keeper import Fitted
 from train.methods import Method
 from train.objective import LossSettings
-from train.run import open_run, probe_block, probe_blocks, require_searches, restored
-from train.search import folds_to_search, read_strategy, search_block, strategy_path
+from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
+from train.search import folds_to_search, probes_path, read_strategy, search_block, strategy_path
 from train.settings import Inputs, StudySettings
 from train.study import Study, late_block, result_path, study_block
 
@@ -436,6 +436,45 @@ def test_a_run_folder_gives_its_study_back_and_refuses_other_settings(root: Path
     (opened.folder / "config.json").write_text(json.dumps({"fingerprint": 1}), encoding="utf-8")
     with pytest.raises(RunError, match="cannot be read"):
         restored(inputs.workspace, opened.folder)
+
+
+@pytest.mark.parametrize("content", ["", '{"data": {', "[]", "null"])
+def test_a_run_that_does_not_say_what_it_was_made_from_is_refused(root: Path, content: str) -> None:
+    inputs = Inputs(root, UPSTREAMS, SETTINGS)
+    datas = inputs.load_all(["de"])
+    folder = open_run(inputs, datas, ("logistic",), (0,), "mine").folder
+    (folder / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=r"config\.json(.|\n)*delete the folder(.|\n)*another RUN"):
+        open_run(inputs, datas, ("logistic",), (0,), "mine")
+    with pytest.raises(RunError, match=r"config\.json(.|\n)*delete the folder(.|\n)*another RUN"):
+        restored(inputs.workspace, folder)
+
+
+def test_seeds_that_are_refused_leave_no_run_folder(root: Path) -> None:
+    inputs = Inputs(root, UPSTREAMS, SETTINGS)
+    with pytest.raises(ConfigError, match="SEEDS"):
+        open_run(inputs, inputs.load_all(["de"]), ("logistic",), (-1,), "mine")
+    assert not (root / "runs").exists()
+
+
+def test_a_damaged_table_of_times_begins_anew(root: Path) -> None:
+    wanted = study_of(root, "logistic")
+    wanted.folder.mkdir(parents=True)
+    (wanted.folder / "timings.json").write_text('[{"stage"', encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"timings\.json cannot be used"):
+        assert len(timings(wanted, 2.0)) == 1
+    assert len(timings(wanted, 3.0)) == 2
+
+
+def test_damaged_probes_are_among_those_that_are_lacking(root: Path) -> None:
+    wanted = study_of(root, "logistic", "fixed")
+    datas = wanted.inputs.load_all(["de"])
+    for block in (blocks := probe_blocks(wanted, datas)):
+        probe_block(*block)
+    assert probe_blocks(wanted, datas) == []
+    probes_path(wanted.inputs, datas[0], datas[0].folds[1].name, "none").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"probes\.json cannot be used"):
+        assert probe_blocks(wanted, datas) == [blocks[1]]
 
 
 def test_probes_are_made_once_for_each_fold_that_lacks_them(root: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mser.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood, tempered
-from mser.config import read_json, write_json
+from mser.config import read_if_whole, write_json
 from mser.protocol import Fold, Split
 from train.data import LanguageData
 from train.fit import Replica, predict
@@ -29,6 +29,12 @@ from train.study import Study
 
 def temperature_path(study: Study, name: str, language: str, fold: str) -> Path:
     return study.folder / "calibration" / name / language / f"{fold}.json"
+
+
+def _temperature(path: Path) -> float | None:
+    """None where the file is missing, or damaged, with a warning."""
+    found = read_if_whole(path, ("temperature",))
+    return None if found is None else float(found["temperature"])
 
 
 def calibration_blocks(study: Study, name: str, folds: Mapping[str, int]) -> list[tuple[Any, ...]]:
@@ -55,7 +61,7 @@ def calibration_block(study: Study, name: str, languages: tuple[str, ...], numbe
         for data, fold, counts in zip(datas, own, first[number], strict=True)
         if counts
     ]
-    if all(path.is_file() for path in wanted):
+    if all(_temperature(path) is not None for path in wanted):
         return
     cut = [[_without_dev(fold, 0) for fold in own] for own in folds.values()]
     said = said_of_dev(study.inputs, name, datas, list(folds.values()), cut, study.seeds[0])
@@ -136,9 +142,10 @@ def calibration(
         Means over seeds, each over all test utterances; None where the method was not calibrated.
     """
     paths = {fold.name: temperature_path(study, name, data.language, fold.name) for fold in data.folds}
-    if not all(path.is_file() for path in paths.values()):
+    found = {fold: _temperature(path) for fold, path in paths.items()}
+    temperatures = {fold: value for fold, value in found.items() if value is not None}
+    if len(temperatures) < len(found):
         return None
-    temperatures = {fold: float(read_json(path)["temperature"]) for fold, path in paths.items()}
     scores: dict[str, list[float]] = {key: [] for key in ("ece_before", "ece_after", "nll_before", "nll_after")}
     for seed in study.seeds_of(name):
         own = [one for one in results if one["seed"] == seed]

@@ -13,7 +13,8 @@ import click
 import numpy as np
 import torch
 
-from mser.config import Workspace, write_json, write_text
+from mser.config import Workspace, store_name, write_json, write_text
+from mser.cores import torch_threads
 from mser.corpus import CorpusDefinition, load_definitions
 from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
@@ -22,15 +23,16 @@ from mser.protocol import PROTOCOLS
 from mser.terminal import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
 from train.calibrate import calibration_block, calibration_blocks
 from train.card import write_card
-from train.data import Features, LanguageData
+from train.data import Features, LanguageData, all_upstreams
 from train.evaluate import evaluate
 from train.events import Log, require_tensorboard, run_log, search_log
 from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
+from train.notes import search_notes
 from train.report import genotype_picture, terminal_table, write_report
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
-from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, strategy_path
+from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, searched
 from train.settings import Inputs, StudySettings, changed
 from train.study import Study, late_block, study_block
 from train.workers import Placing, default_workers, run_blocks
@@ -198,7 +200,7 @@ def search_command(
         raise ConfigError(
             "Unknown strategies, or none.", field="STRATEGIES", expected=" ".join(STRATEGIES), found=sorted(unknown)
         )
-    inputs = _inputs(workspace, **options)
+    inputs = _inputs(workspace, languages, **options)
     for data in inputs.load_all(languages):
         _print_audit(data)
         log = search_log(inputs.search_folder(data)) if tensorboard else None
@@ -209,7 +211,7 @@ def search_command(
 def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], placing: Placing, log: Log | None) -> None:
     folds = folds_to_search(data)
     blocks = [(inputs, data.language, number, (name,)) for name in strategies for number in range(len(folds))]
-    blocks = [block for block in blocks if not strategy_path(inputs, data, folds[block[2]].name, block[3][0]).is_file()]
+    blocks = [block for block in blocks if searched(inputs, data, folds[block[2]].name, block[3][0]) is None]
     with progress_bar(f"search {data.language}", "folds") as advance:
         run_blocks(search_block, blocks, placing, log.following(advance) if log else advance)
     found = {fold.name: {name: read_strategy(inputs, data, fold.name, name) for name in strategies} for fold in folds}
@@ -224,6 +226,8 @@ def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], pla
     )
     if "random" in strategies and len(strategies) > 1:
         _against_random(found, [fold.name for fold in data.folds], strategies)
+    for note in search_notes(inputs, data, strategies):
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
     for name in strategies:
         _print_for_use(inputs, data, name, found[folds[-1].name][name])
 
@@ -288,7 +292,7 @@ def fit_command(
     if not seeds:
         raise ConfigError("No seed was given.", field="SEEDS", expected="whole numbers such as 0 1 2")
     chosen, corpora = named(methods), load_definitions(definitions)
-    inputs = _inputs(workspace, **options)
+    inputs = _inputs(workspace, languages, **options)
     datas = inputs.load_all(languages)
     for data in datas:
         _print_audit(data)
@@ -306,7 +310,8 @@ def fit_command(
     if name := final_method(study):
         with progress_bar(f"calibrate {name}", "blocks") as advance:
             run_blocks(calibration_block, calibration_blocks(study, name, folds), placing, advance)
-    models = final_models(study)
+    with torch_threads(1):  # as all trainings: sums over several have other last bits
+        models = final_models(study)
     results = _report(study, datas, timings(study, time.monotonic() - began), corpora)
     for model in models:
         console.print(f"Model for use: {model}", soft_wrap=True)
@@ -365,6 +370,7 @@ def report_command(run: Path, definitions: Path | None, workspace: Workspace) ->
 
 def _inputs(
     workspace: Workspace,
+    languages: tuple[str, ...],
     upstreams: tuple[str, ...],
     features: str,
     frame_rate: float,
@@ -389,7 +395,11 @@ def _inputs(
         protocol=protocol,
         published=str(published.resolve()) if published else None,
     )
-    return Inputs(workspace.root, upstreams, changed(settings, assignments), chosen, placement, missing)
+    # Settled here for all languages: a block that loads one language must not find others for itself.
+    names = tuple(map(store_name, upstreams)) or all_upstreams(workspace, languages, missing)
+    if not upstreams and names:
+        console.print(f"Upstreams: {' '.join(names)}", markup=False, soft_wrap=True)
+    return Inputs(workspace.root, names, changed(settings, assignments), chosen, placement, missing)
 
 
 def _print_audit(data: LanguageData) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mser.config import Workspace, fingerprint, store_name
+from mser.config import Workspace, fingerprint, read_json, store_name
 from mser.errors import ConfigError, StoreError
 from mser.experts import Expert, frames_expert, pooled_expert
 from mser.manifest import Utterance, read_manifests
@@ -38,7 +39,7 @@ class Features:
     def __post_init__(self) -> None:
         if self.kind not in ("frames", "pooled"):
             raise ConfigError("Unknown features.", field="FEATURES", expected="frames or pooled", found=self.kind)
-        if self.frame_rate <= 0:
+        if not self.frame_rate > 0:
             raise ConfigError("The frame rate must be positive.", field="FRAME_RATE", found=self.frame_rate)
 
     @property
@@ -127,14 +128,30 @@ class LanguageData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything the language's numbers come from."""
+        """Hash of everything the language's numbers come from.
+
+        Of a published protocol the folds are part of it, row by row: its files may change where they lie.
+        """
         stores = {
             name: {corpus: store.provenance.fingerprint for corpus, store in stores.items()}
             for name, stores in self.stores.items()
         }
-        places = [self.protocol, str(self.published)] if self.protocol != "speakers" else []
+        published = [self.protocol, _rows_of(self.folds)] if self.protocol != "speakers" else []
         features = [self.features.kind, self.features.frame_rate]
-        return fingerprint([self.language, self.manifests, stores, *features, *places])
+        return fingerprint([self.language, self.manifests, stores, *features, *published])
+
+
+def _rows_of(folds: Sequence[Fold]) -> list[Any]:
+    """Names and row numbers of folds and their splits, JSON-able."""
+    return [
+        [
+            fold.name,
+            fold.train.tolist(),
+            fold.test.tolist(),
+            [[split.train.tolist(), split.dev.tolist()] for split in fold.splits],
+        ]
+        for fold in folds
+    ]
 
 
 def _finite(experts: Iterable[Expert]) -> tuple[Expert, ...]:
@@ -149,6 +166,18 @@ def cached_upstreams(workspace: Workspace, corpora: Sequence[str]) -> list[str]:
     """Upstreams that have a store of every one of the corpora."""
     found = [{path.parent.name for path in (workspace.cache / corpus).glob(f"*/{FILE_NAME}")} for corpus in corpora]
     return sorted(set.intersection(*found)) if found else []
+
+
+def all_upstreams(workspace: Workspace, languages: Sequence[str], missing: bool) -> tuple[str, ...]:
+    """Upstreams that are cached for every corpus of the languages; with ``missing`` for every corpus of one of them.
+
+    Args:
+        languages: all with a manifest if empty.
+    """
+    manifests = read_manifests(workspace, languages)
+    own = [[one.corpus for one in manifests if one.language == name] for name in {one.language for one in manifests}]
+    groups = own if missing else [[corpus for group in own for corpus in group]]
+    return tuple(sorted({name for corpora in groups for name in cached_upstreams(workspace, corpora)}))
 
 
 def load_languages(
@@ -173,7 +202,7 @@ def load_languages(
     """
     manifests = read_manifests(workspace, languages)
     corpora = [manifest.corpus for manifest in manifests]
-    names = [store_name(name) for name in upstreams] or cached_upstreams(workspace, corpora)
+    names = [store_name(name) for name in upstreams] or list(all_upstreams(workspace, languages, missing))
     if not names:
         raise StoreError(
             "No upstream has been extracted for all of these corpora.",
@@ -210,3 +239,28 @@ def _open(workspace: Workspace, corpus: str, upstream: str, language: str) -> St
             hint=f'run `make extract LANG={language} UPSTREAMS="{upstream}"`, or train with MISSING=1: without it',
         )
     return Store(folder)
+
+
+def stamp_of(
+    workspace: Workspace, language: str, upstreams: Sequence[str], published: Path | None = None
+) -> tuple[object, ...]:
+    """What changes when a manifest, a store or a published fold of a language is written anew; cheap to ask for.
+
+    Manifests by their fingerprints, all else by the times at which files came and went: shards never change.
+
+    Args:
+        upstreams: as given to extract; all that are cached if empty.
+    """
+    names = {store_name(name) for name in upstreams}
+    found: list[object] = []
+    for path in sorted(workspace.manifests.glob("*.json")):
+        head = read_json(path)
+        if not isinstance(head, dict) or head.get("language") != language:
+            continue
+        stores = [one for one in (workspace.cache / path.stem).glob(f"*/{FILE_NAME}")
+                  if not names or one.parent.name in names]  # fmt: skip
+        files = [path.with_suffix(".csv"), *stores, *(one.parent for one in stores)]
+        for root in (published, published / "data") if published else ():
+            files += (root / path.stem).glob("fold_*/*.jsonl")
+        found += [path.stem, head.get("fingerprint"), *((str(one), one.stat().st_mtime_ns) for one in sorted(files))]
+    return tuple(found)

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from mser import __version__
-from mser.config import read_json
 from mser.errors import RunError
 from mser.metrics import clustered_intervals, confusion, score
-from mser.store import Provenance
 from train.calibrate import calibration
 from train.compare import comparisons
+from train.compare import pairs as of_pairs
 from train.data import LanguageData
 from train.methods import METHODS, strategies
+from train.notes import has_random_weights, notes, upstreams_of
 from train.prior import choices
-from train.search import fold_probes, folds_to_search, probes_path, read_strategy, strategy_path
-from train.study import Study, result_path
+from train.search import fold_probes, folds_to_search, probed, searched
+from train.study import Study, read_result, result_path
 
 SCHEMA_VERSION = 2
 
@@ -33,7 +33,7 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
         The content of ``results.json``: JSON-able, percent for every score.
 
     Raises:
-        RunError: a result is missing or was made from other data.
+        RunError: a result is missing, damaged or was made from other data.
     """
     pairs = [(data, method) for data in languages for method in study.methods]
     results = {(data.language, method): _read(study, data, method) for data, method in pairs}
@@ -46,11 +46,11 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
         "run": study.folder.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "mser_version": __version__,
-        "notes": [*notes(languages), *_diverged(results)],
+        "notes": notes(study, languages, results),
         "settings": {**study.inputs.settings.to_dict(), "seeds": list(study.seeds)},
         "upstreams": [
-            {**asdict(shape), "random_weights": _provenance(languages[0], shape.name).upstream["random_weights"]}
-            for shape in languages[0].shapes
+            {**asdict(shape), "random_weights": has_random_weights(shape.name, languages)}
+            for shape in upstreams_of(languages)
         ],
         "languages": [_language(data) for data in languages],
         "methods": [
@@ -70,6 +70,11 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
             row
             for data in languages
             for row in comparisons(data, {method: joined[data.language, method] for method in study.methods})
+        ],
+        "pairs": [
+            row
+            for data in languages
+            for row in of_pairs(data, {name: joined[data.language, name] for name in study.methods})
         ],
         "calibration": [
             found
@@ -92,9 +97,7 @@ def _read(study: Study, data: LanguageData, method: str) -> list[dict[str, Any]]
     for seed in study.seeds_of(method):
         for fold in data.folds:
             path = result_path(study, method, data.language, fold.name, seed)
-            if not path.is_file():
-                raise RunError("A result of the run is missing.", file=path, hint="run `make train` again")
-            result = read_json(path)
+            result = read_result(path)
             if result["data"] != data.fingerprint:
                 raise RunError(
                     "A result of the run was made from other data.",
@@ -106,34 +109,6 @@ def _read(study: Study, data: LanguageData, method: str) -> list[dict[str, Any]]
                 )
             found.append(result)
     return found
-
-
-def notes(languages: Sequence[LanguageData]) -> list[str]:
-    """What a reader must know before any number."""
-    found = []
-    synthetic = sorted({row.corpus for data in languages for row in data.utterances if row.corpus.startswith("demo_")})
-    if synthetic:
-        found.append(
-            f"The corpora {', '.join(synthetic)} are synthetic, made by a speech synthesiser: "
-            "these numbers show that everything works, and nothing about real speech."
-        )
-    found += [
-        f"{shape.name} has random weights and was never trained: it shows the flow, never an accuracy."
-        for shape in languages[0].shapes
-        if _provenance(languages[0], shape.name).upstream["random_weights"]
-    ]
-    for shape in languages[0].shapes:
-        made = _provenance(languages[0], shape.name)
-        if made.layers < made.upstream["layers"]:
-            found.append(
-                f"Of the {made.upstream['layers']} layers of {shape.name} these are kept, and numbered from 0 here: "
-                f"{' '.join(map(str, made.layer_numbers))}."
-            )
-    return found
-
-
-def _provenance(data: LanguageData, upstream: str) -> Provenance:
-    return next(iter(data.stores[upstream].values())).provenance
 
 
 def _language(data: LanguageData) -> dict[str, Any]:
@@ -229,9 +204,8 @@ def _gates(data: LanguageData, method: str, results: Sequence[dict[str, Any]]) -
 
 def _searches(study: Study, data: LanguageData, fold: str) -> list[dict[str, Any]]:
     """For each strategy with a supernet what it found for a fold, beside the controls where they were searched too."""
-    names = strategies(study.methods)
-    searched = [name for name in names if strategy_path(study.inputs, data, fold, name).is_file()]
-    found = {name: read_strategy(study.inputs, data, fold, name) for name in searched}
+    read = {name: searched(study.inputs, data, fold, name) for name in strategies(study.methods)}
+    found = {name: one for name, one in read.items() if one is not None}
     random, fixed = found.get("random"), found.get("fixed")
     return [
         {
@@ -256,29 +230,14 @@ def _searches(study: Study, data: LanguageData, fold: str) -> list[dict[str, Any
 
 
 def _search_timings(study: Study, languages: Sequence[LanguageData]) -> list[dict[str, Any]]:
-    found = []
+    timings = []
     for data in languages:
         seconds: dict[str, float] = defaultdict(float)
         for fold in folds_to_search(data):
-            probes = probes_path(study.inputs, data, fold.name, "none")
-            seconds["probes"] += read_json(probes)["seconds"] if probes.is_file() else 0.0
+            probes = probed(study.inputs, data, fold.name)
+            seconds["probes"] += probes["seconds"] if probes else 0.0
             for name in strategies(study.methods):
-                if not strategy_path(study.inputs, data, fold.name, name).is_file():
-                    continue
-                seconds[f"search, {name}"] += read_strategy(study.inputs, data, fold.name, name)["seconds"]
-        found += [{"stage": stage, "language": data.language, "seconds": spent} for stage, spent in seconds.items()]
-    return found
-
-
-def _diverged(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
-    """A sentence for each method and language of which a training diverged."""
-    found = []
-    for (language, method), own in results.items():
-        lost = [one for one in own if one.get("diverged") is not None]
-        if lost:
-            places = ", ".join(f"{one['fold']} seed {one['seed']} in epoch {one['diverged']}" for one in lost[:5])
-            found.append(
-                f"{len(lost)} of {len(own)} trainings of {method} on {language} diverged and were stopped; the weights "
-                f"of the epoch before count ({places}{', ...' if len(lost) > 5 else ''})."
-            )
-    return found
+                if found := searched(study.inputs, data, fold.name, name):
+                    seconds[f"search, {name}"] += found["seconds"]
+        timings += [{"stage": stage, "language": data.language, "seconds": spent} for stage, spent in seconds.items()]
+    return timings

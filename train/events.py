@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mser.config import read_json
+from mser.config import read_if_whole
 from mser.errors import ConfigError
 from mser.metrics import score
 from mser.terminal import console
@@ -98,8 +98,9 @@ class Log:
         for path in sorted(self.folder.glob(self.pattern)):
             name, made = path.relative_to(self.folder).with_suffix(""), path.stat().st_mtime_ns
             written = self.target / name
-            if not written.is_dir() or written.stat().st_mtime_ns < made:
-                self._write(name, list(self.points(read_json(path))), made)
+            # A damaged one is made again by the block that it belongs to.
+            if (not written.is_dir() or written.stat().st_mtime_ns < made) and (content := read_if_whole(path)):
+                self._write(name, list(self.points(content)), made)
 
     def results(self, results: Mapping[str, Any]) -> None:
         """Writes the scores over all folds, of ``results.json``."""

@@ -7,6 +7,7 @@ speakers share their batches, and give the same results whether they are trained
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor
 
 from mser.checkpoint import Model
-from mser.errors import ConfigError, RunError
+from mser.config import FROM_ZERO, require_numbers, whole
 from mser.gating import is_mixture
 from mser.loader import Batch, Loader
 from mser.metrics import score
 from train.keeper import Fitted, Keeper
+from train.memory import with_less_memory
 from train.objective import LossSettings, Objective
 from train.replicas import Single, Stacked, batchable
 
@@ -42,6 +44,9 @@ class FitSettings:
         mixture_rate: Adam step of layer-mix and gate logits, without decay.
         patience: epochs without a better UAR on dev speakers after which a training stops and its best epoch counts;
             0: train to the end on all training speakers.
+
+    Raises:
+        ConfigError: a value that no training can run with.
     """
 
     epochs: int = 30
@@ -54,9 +59,10 @@ class FitSettings:
     loss: LossSettings = field(default_factory=LossSettings)
 
     def __post_init__(self) -> None:
-        for name, least in {"epochs": 1, "least_steps": 1, "batch_size": 1, "patience": 0}.items():
-            if getattr(self, name) < least:
-                raise ConfigError("Too small.", field=name, expected=f"{least} or more", found=getattr(self, name))
+        least = {"epochs": 1, "least_steps": 1, "batch_size": 1, "patience": 0}
+        rules = {name: whole(count) for name, count in least.items()}
+        rules |= dict.fromkeys(("rate", "decay", "mixture_rate"), FROM_ZERO)
+        require_numbers(self, "No training can run with this.", rules)
 
 
 @dataclass(frozen=True)
@@ -107,16 +113,16 @@ def _fit_what_fits(
 ) -> list[Fitted]:
     """Trains replicas as one program, or as two of half the size where the device's memory is too small."""
     began = [{name: value.clone() for name, value in one.model.state_dict().items()} for one in replicas]
-    try:
+
+    def trained() -> list[Fitted]:
+        for replica, values in zip(replicas, began, strict=True):
+            replica.model.load_state_dict(values)
         return Training(replicas, loaders, population, settings, shared_labels).run()
-    except torch.OutOfMemoryError as error:
-        if len(replicas) == 1:
-            raise RunError(
-                "The device's memory is too small for one training.",
-                field="DEVICE",
-                found=str(error).partition(". ")[0],
-                hint="give a smaller batch_size with SET, PLACEMENT=pinned, or DEVICE=cpu",
-            ) from error
+
+    if len(replicas) == 1:
+        return with_less_memory(trained, loaders.values())
+    with contextlib.suppress(torch.OutOfMemoryError):
+        return trained()
     warnings.warn(f"{len(replicas)} trainings do not fit on the device together; halves are tried.", stacklevel=2)
     for replica, values in zip(replicas, began, strict=True):
         replica.model.load_state_dict(values)

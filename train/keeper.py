@@ -30,7 +30,7 @@ class Fitted:
 
 
 class Keeper:
-    """Keeps the weights that count of each replica, and tells when all of them have stopped.
+    """Keeps the weights that count of each replica, with its statistics, and tells when all of them have stopped.
 
     A replica that has stopped goes on in the program of the others, but nothing of it is kept any more: so it ends
     exactly as if it had been trained alone.

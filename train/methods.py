@@ -94,7 +94,7 @@ METHODS: dict[str, Method] = {
     ),
     "random": Method(
         "random search",
-        "The best on dev speakers of structures drawn at random, at about the search's cost.",
+        "The best on dev speakers of structures drawn at random, at no less than the search's cost.",
         structure="random",
     ),
     "searched": Method(

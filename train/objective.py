@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mser.augment import draw_partners
 from mser.checkpoint import Model
+from mser.config import FROM_ZERO, require_numbers, share
 from mser.errors import ConfigError
 from mser.gating import gate_imbalance
 from mser.loader import Batch
@@ -31,6 +32,9 @@ class LossSettings:
         label_smoothing: of the cross-entropy.
         mixup: largest share of another utterance in a fused embedding, 0 to 0.5; 0 for none.
         gate_balance: factor of the gates' imbalance (:func:`mser.gating.gate_imbalance`).
+
+    Raises:
+        ConfigError: a value that nothing can be minimised with.
     """
 
     contrastive: str = "supcon"
@@ -48,8 +52,9 @@ class LossSettings:
                 expected=" ".join(CONTRASTIVE),
                 found=self.contrastive,
             )
-        if not 0 <= self.mixup <= 0.5:
-            raise ConfigError("Out of range.", field="mixup", expected="0 to 0.5", found=self.mixup)
+        rules = {"contrastive_weight": FROM_ZERO, "gate_balance": FROM_ZERO}
+        rules |= {"label_smoothing": share(below=True), "mixup": share(0.5)}
+        require_numbers(self, "No loss can be computed with this.", rules)
 
 
 class Objective(nn.Module):

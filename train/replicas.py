@@ -29,10 +29,10 @@ class Replicas(Protocol):
         """
 
     def finite(self) -> Tensor:
-        """(R,) bool: whether every parameter of a replica is finite."""
+        """(R,) bool: whether all of :meth:`each` is finite."""
 
     def each(self) -> list[dict[str, Tensor]]:
-        """The parameters of each replica, as views."""
+        """What training changes of each replica, as views: parameters, and statistics such as those of batch norm."""
 
     def write_back(self) -> None:
         """Gives each replica's model what was trained."""
@@ -53,10 +53,10 @@ class Single:
         return self.objective(batches[0], own, self.seed, step)[None]
 
     def finite(self) -> Tensor:
-        return torch.stack([value.isfinite().all() for value in self.parameters().values()]).all()[None]
+        return torch.stack([value.isfinite().all() for value in self.each()[0].values()]).all()[None]
 
     def each(self) -> list[dict[str, Tensor]]:
-        return [self.parameters()]
+        return [{**self.parameters(), **dict(self.objective.named_buffers())}]
 
     def write_back(self) -> None:
         """Nothing to do: the model's own parameters were trained."""
@@ -64,6 +64,8 @@ class Single:
 
 class Stacked:
     """R replicas of one structure, S groups of F: every operation runs once for all of them.
+
+    Models whose buffers change in training are not :func:`batchable`, so parameters are all that there is to keep.
 
     Args:
         objectives: R, group by group, on the device. seeds: S.
@@ -138,5 +140,8 @@ def _stacked(batches: Sequence[Batch]) -> Batch:
 
 
 def batchable(model: nn.Module) -> bool:
-    """Whether a model's replicas can be stacked: no part of it says otherwise."""
-    return all(getattr(module, "batchable", True) for module in model.modules())
+    """Whether a model's replicas can be stacked: no part of it says otherwise, or keeps statistics of its batches."""
+    return not any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) or not getattr(module, "batchable", True)
+        for module in model.modules()
+    )

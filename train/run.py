@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mser import __version__
-from mser.config import Workspace, fingerprint, read_json, write_json
-from mser.errors import RunError
+from mser.config import Workspace, fingerprint, read_json, warn_of_damage, write_json
+from mser.errors import ConfigError, RunError
 from mser.model import ModelSettings
 from mser.nas.settings import SearchSettings
 from train.data import Features, LanguageData
 from train.fit import FitSettings
 from train.methods import MEAN, METHODS, strategies
 from train.objective import LossSettings
-from train.search import fold_probes, folds_to_search, loaded, probes_path, read_strategy
+from train.search import fold_probes, folds_to_search, loaded, probed, read_strategy
 from train.settings import RECIPE, Inputs, StudySettings
 from train.study import Study
 
@@ -31,7 +31,8 @@ def open_run(
         name: of the folder; made from the inputs if empty.
 
     Raises:
-        RunError: the folder belongs to other inputs or settings, or to an earlier recipe.
+        RunError: the folder belongs to other inputs or settings, or to an earlier recipe, or does not say to which.
+        ConfigError: a seed that no training can draw from.
     """
     languages = tuple(data.language for data in datas)
     config = {
@@ -50,15 +51,17 @@ def open_run(
     key = fingerprint(config)
     folder = inputs.workspace.runs / (name or f"{'-'.join(languages)}-{key[:8]}")
     path = folder / CONFIG
-    if path.is_file() and read_json(path).get("fingerprint") != key:
+    before = read_config(path).get("fingerprint") if path.is_file() else key
+    if before != key:
         raise RunError(
             "The run folder belongs to other inputs or settings, or to another version of the training.",
             file=path,
             field="fingerprint",
             expected=key,
-            found=read_json(path).get("fingerprint"),
+            found=before,
             hint="give another RUN, or none",
         )
+    study = Study(inputs, folder, languages, methods, seeds)
     write_json(
         path,
         {
@@ -73,7 +76,30 @@ def open_run(
             "missing": inputs.missing,
         },
     )
-    return Study(inputs, folder, languages, methods, seeds)
+    return study
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a run's folder says of its inputs.
+
+    Raises:
+        RunError: it is damaged. It is not written anew: nobody knows whose results lie in the folder.
+    """
+    try:
+        content = read_json(path)
+    except ConfigError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        content = error.found
+    if not isinstance(content, dict):
+        raise RunError(
+            "The run's folder does not say what it was made from: its file is damaged.",
+            file=path,
+            expected="a JSON object",
+            found=content,
+            hint="delete the folder and run `make train` again, or give another RUN",
+        )
+    return content
 
 
 def restored(workspace: Workspace, folder: Path) -> Study:
@@ -81,9 +107,10 @@ def restored(workspace: Workspace, folder: Path) -> Study:
 
     Raises:
         RunError: the folder was written half, or by another version.
+        ConfigError: it was made with settings that no study can run with.
     """
     path = folder / CONFIG
-    config = read_json(path)
+    config = read_config(path)
     try:
         settings = settings_of(config["settings"])
         upstreams, device, missing = tuple(config["upstreams"]), config["device"], config["missing"]
@@ -124,7 +151,7 @@ def probe_blocks(study: Study, datas: Sequence[LanguageData]) -> list[tuple[Any,
         for data in datas
         for number, fold in enumerate(folds_to_search(data))
         for way in sorted(ways)
-        if not probes_path(study.inputs, data, fold.name, way).is_file()
+        if probed(study.inputs, data, fold.name, way) is None
     ]
 
 
@@ -137,7 +164,11 @@ def probe_block(inputs: Inputs, language: str, number: int, normalise: str) -> N
 def timings(study: Study, seconds: float) -> list[dict[str, Any]]:
     """The run's wall clock over all of its continuations, with these seconds added."""
     path = study.folder / TIMINGS
-    before: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+    before: list[dict[str, Any]] = []
+    try:
+        before = read_json(path) if path.is_file() else []
+    except ConfigError as error:
+        warn_of_damage(path, error.found)
     if seconds > 1:
         spent = {"stage": "train, wall clock", "language": " ".join(study.languages), "seconds": seconds}
         before.append(spent)

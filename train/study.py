@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from mser.checkpoint import save_model
-from mser.config import read_json, write_json
+from mser.checkpoint import facts_if_whole, save_model
+from mser.config import read_if_whole, write_json
+from mser.errors import RunError
 from mser.loader import Loader
 from mser.model import Domain
 from mser.protocol import Fold
@@ -25,18 +26,28 @@ from train.keeper import Fitted
 from train.methods import HEADS, MEAN, METHODS, PROBE, SHARED_PROBE
 from train.probes import shared_layers, single_layer
 from train.search import fold_probes, loaded, read_strategy, structure_of
-from train.settings import Inputs
+from train.settings import Inputs, require_seeds
+
+#: What the file of a result holds, whatever the method; one that lacks any of it is damaged.
+RESULT_FIELDS = ("language", "fold", "method", "seed", "data", "utterance_ids", "truth", "probabilities", "seconds")
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is trained: methods x languages x folds x seeds, into one run folder."""
+    """What is trained: methods x languages x folds x seeds, into one run folder.
+
+    Raises:
+        ConfigError: a seed that no training can draw from.
+    """
 
     inputs: Inputs
     folder: Path
     languages: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        require_seeds(self.seeds)
 
     def blocks(self, folds: Mapping[str, int]) -> list[tuple[Any, ...]]:
         """Arguments of :func:`study_block`: the costly ones first.
@@ -76,6 +87,29 @@ def result_paths(study: Study, method: str, data: LanguageData, fold: Fold) -> l
     return [result_path(study, method, data.language, fold.name, seed) for seed in study.seeds_of(method)]
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """A result of the run.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    found = read_if_whole(path, RESULT_FIELDS)
+    if found is None:
+        raise RunError("A result of the run is missing.", file=path, hint="run `make train` again")
+    return found
+
+
+def _whole(path: Path) -> bool:
+    """Whether a result is there and not damaged."""
+    return read_if_whole(path, RESULT_FIELDS) is not None
+
+
+def _model_whole(path: Path) -> bool:
+    """Whether the model beside a result is not damaged, if there is one."""
+    model = path.with_suffix(".safetensors")
+    return not model.exists() or facts_if_whole(model) is not None
+
+
 def study_block(study: Study, name: str, languages: tuple[str, ...], numbers: tuple[int, ...]) -> None:
     """One method on some test folds of one language, or of several in one model, with every seed.
 
@@ -92,7 +126,7 @@ def study_block(study: Study, name: str, languages: tuple[str, ...], numbers: tu
         if number < len(data.folds)
         for path in result_paths(study, name, data, data.folds[number])
     ]
-    if all(path.is_file() for path in wanted):
+    if all(_whole(path) and _model_whole(path) for path in wanted):
         return
     if METHODS[name].trained:
         _heads(study, name, datas, numbers)
@@ -119,14 +153,14 @@ def late_block(study: Study, name: str, language: str) -> None:
     """What one method takes from the results of others: a mean of them, or those of a twin."""
     data = loaded(study.inputs, language)
     for fold in data.folds:
-        if all(path.is_file() for path in result_paths(study, name, data, fold)):
+        if all(map(_whole, result_paths(study, name, data, fold))):
             continue
         if METHODS[name].kind == MEAN:
             _mean(study, name, data, fold)
         elif other := twin(study, name, data, fold):
             sources = result_paths(study, other, data, fold)
             for source, path in zip(sources, result_paths(study, name, data, fold), strict=True):
-                write_json(path, {**read_json(source), "method": name, "same_as": other})
+                write_json(path, {**read_result(source), "method": name, "same_as": other})
 
 
 def _heads(study: Study, name: str, datas: Sequence[LanguageData], numbers: Sequence[int]) -> None:
@@ -213,7 +247,7 @@ def _mean(study: Study, name: str, data: LanguageData, fold: Fold) -> None:
         parts = []
         for part in METHODS[name].of:
             own = seed if METHODS[part].seeded else study.seeds[0]
-            parts.append(read_json(result_path(study, part, data.language, fold.name, own)))
+            parts.append(read_result(result_path(study, part, data.language, fold.name, own)))
         probabilities = np.average([part["probabilities"] for part in parts], axis=0, weights=weights)
         path = result_path(study, name, data.language, fold.name, seed)
         facts = {"method": name, "seed": seed, "of": dict(zip(METHODS[name].of, weights.tolist(), strict=True))}
@@ -223,7 +257,7 @@ def _mean(study: Study, name: str, data: LanguageData, fold: Fold) -> None:
 def _dev_uar(study: Study, name: str, data: LanguageData, fold: Fold) -> float:
     """UAR on the dev speakers of the fold's first split: of a probe, or of a searched structure trained there."""
     if METHODS[name].kind == SHARED_PROBE:
-        result = read_json(result_path(study, name, data.language, fold.name, study.seeds[0]))
+        result = read_result(result_path(study, name, data.language, fold.name, study.seeds[0]))
         return float(result["chosen"]["dev_uar_of_splits"][0])
     return float(read_strategy(study.inputs, data, fold.name, METHODS[name].structure)["dev_uar"])
 

@@ -14,6 +14,8 @@ from mser.heads import ACTIVATIONS, POOLINGS
 from mser.nas.operations import OPERATIONS
 
 SCHEMA_VERSION = 1
+#: What to do about a genotype that cannot be used: a search that is done is not done again.
+MADE_AGAIN = "delete the file it was read from, and run `make search` again"
 #: The gates that weigh experts: only these can be mixed, and can lose an expert.
 SEARCHED_GATES = ("constant", "conditioned")
 
@@ -73,6 +75,17 @@ class SearchSpace:
         width, activation = (int(chosen["width"]), chosen["activation"]) if depth else (0, "relu")
         return Genotype(operations, chosen["pooling"], chosen["gate"], depth, width, activation)
 
+    def require(self, genotype: Genotype, file: object = None) -> None:
+        """Raises GenotypeError, naming the field and ``file``, where a structure has a choice of another space."""
+        made: list[tuple[str, Sequence[object], object]] = [
+            ("operations", self.operations, name) for name in genotype.operations.values()
+        ]
+        made += [("pooling", self.poolings, genotype.pooling), ("gate", self.gates, genotype.gate)]
+        made.append(("depth", self.depths, genotype.depth))
+        if genotype.depth:
+            made += [("width", self.widths, genotype.width), ("activation", self.activations, genotype.activation)]
+        _require_known(made, file)
+
 
 def operation_edge(number: int) -> str:
     """The name of the choice of an expert's operation."""
@@ -110,16 +123,12 @@ class Genotype:
             raise GenotypeError(
                 "The genotype has no expert.", field="operations", expected="one or more", found=self.operations
             )
-        choices: list[tuple[str, tuple[str, ...], str]] = [
+        made: list[tuple[str, Sequence[object], object]] = [
             ("operations", OPERATIONS, name) for name in self.operations.values()
         ]
-        choices += [("pooling", tuple(POOLINGS), self.pooling), ("gate", GATES, self.gate)]
-        choices += [("activation", tuple(ACTIVATIONS), self.activation)]
-        for field, known, found in choices:
-            if found not in known:
-                raise GenotypeError(
-                    "The genotype is of another search space.", field=field, expected=known, found=found
-                )
+        made += [("pooling", tuple(POOLINGS), self.pooling), ("gate", GATES, self.gate)]
+        made += [("activation", tuple(ACTIVATIONS), self.activation)]
+        _require_known(made)
         if all(name == "zero" for name in self.operations.values()):
             raise GenotypeError(
                 "The genotype leaves every expert out.", field="operations", found=dict(self.operations)
@@ -148,22 +157,38 @@ class Genotype:
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "operations": dict(self.operations)}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Genotype:
+    def from_dict(cls, content: object, file: object = None) -> Genotype:
         """Reads what :meth:`to_dict` wrote.
 
+        Args:
+            file: that it was read from, for messages.
+
         Raises:
-            GenotypeError: another schema version, missing or unknown fields, or values of another search space.
+            GenotypeError: no object, another schema version, missing or unknown fields, or values of another search
+                space.
         """
         fields = {"operations", "pooling", "gate", "depth", "width", "activation"}
-        if content.get("schema_version") != SCHEMA_VERSION or set(content) != {"schema_version", *fields}:
+        version = content.get("schema_version") if isinstance(content, Mapping) else None
+        if not isinstance(content, Mapping) or version != SCHEMA_VERSION or set(content) != {"schema_version", *fields}:
             raise GenotypeError(
                 "The genotype is of another schema.",
+                file=file,
                 field="schema_version",
-                expected=f"{SCHEMA_VERSION} with {sorted(fields)}",
-                found=dict(content),
-                hint="run `make search` again",
+                expected=f"an object of version {SCHEMA_VERSION} with {sorted(fields)}",
+                found=content,
+                hint=MADE_AGAIN,
             )
-        return cls(**{name: content[name] for name in fields})
+        try:
+            return cls(**{name: content[name] for name in fields})
+        except GenotypeError as error:
+            raise GenotypeError(
+                error.what,
+                file=file,
+                field=error.field,
+                expected=error.expected,
+                found=error.found,
+                hint=MADE_AGAIN,
+            ) from error
 
     def __hash__(self) -> int:
         head = (self.depth, self.width, self.activation)
@@ -173,6 +198,20 @@ class Genotype:
         operations = ", ".join(f"{expert}: {name}" for expert, name in self.operations.items())
         head = "linear" if self.depth == 0 else f"{self.depth} x {self.width} {self.activation}"
         return f"{operations}; pooling {self.pooling}; gate {self.gate}; head {head}"
+
+
+def _require_known(made: Sequence[tuple[str, Sequence[object], object]], file: object = None) -> None:
+    """Raises GenotypeError where a choice is none that there is; of each: field, what there is, what was found."""
+    for field, known, found in made:
+        if found not in known:
+            raise GenotypeError(
+                "The genotype is of another search space.",
+                file=file,
+                field=field,
+                expected=tuple(known),
+                found=found,
+                hint=MADE_AGAIN if file else None,
+            )
 
 
 def fixed_genotype(experts: tuple[str, ...], space: SearchSpace) -> Genotype:

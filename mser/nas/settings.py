@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
-from mser.errors import ConfigError
+from mser.config import ABOVE_ZERO, FROM_ZERO, require_numbers, whole
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,13 @@ class SearchSettings:
     route_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        whole = {"epochs": 1, "least_steps": 0, "batch_size": 1, "retune_steps": 0}
+        least = {"epochs": 1, "least_steps": 0, "batch_size": 1, "retune_steps": 0}
         above = ("rate", "alpha_rate", "route_rate", "inner_rate", "first_temperature", "last_temperature")
-        for name, value in asdict(self).items():
-            if name in whole:
-                right, expected = isinstance(value, int) and value >= whole[name], f"a whole number from {whole[name]}"
-            elif name in above:
-                right, expected = 0 < value < math.inf, "a finite number above 0"
-            else:
-                right, expected = 0 <= value < math.inf, "a finite number from 0"
-            if not right:
-                raise ConfigError("A search cannot run with this.", field=name, expected=expected, found=value)
+        rules = {
+            one.name: whole(least[one.name]) if one.name in least else ABOVE_ZERO if one.name in above else FROM_ZERO
+            for one in fields(self)
+        }
+        require_numbers(self, "A search cannot run with this.", rules)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from mser.markup import Markup, element, join
 from mser.style import CSS
 from train.report.background import audits, header, notes, timings, what_was_run
 from train.report.gates import calibration, gates, layers
+from train.report.pairs import pairs
 from train.report.scores import confusions, folds_and_seeds, main_table
 from train.report.searches import search, structures
 from train.report.study import MISSING, Study
@@ -17,9 +18,9 @@ from train.report.tables import long_form
 
 #: Identifier of each section -> its link.
 LINKS = {
-    "run": "Run", "audit": "Audit", "scores": "Scores", "confusions": "Confusions", "calibration": "Calibration",
-    "gates": "Gates", "structures": "Structures", "search": "Search", "layers": "Layers", "folds": "Folds",
-    "timings": "Timings",
+    "run": "Run", "audit": "Audit", "scores": "Scores", "pairs": "Pairs", "confusions": "Confusions",
+    "calibration": "Calibration", "gates": "Gates", "structures": "Structures", "search": "Search", "layers": "Layers",
+    "folds": "Folds", "timings": "Timings",
 }  # fmt: skip
 #: What a browser may load for the page: nothing but what is in it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -47,8 +48,9 @@ def write_report(results: dict[str, Any], folder: Path) -> Path:
 def make_page(study: Study) -> str:
     """The whole page as HTML; the same bytes for the same results."""
     sections = [
-        what_was_run(study), audits(study), main_table(study), confusions(study), calibration(study), gates(study),
-        structures(study), search(study), layers(study), folds_and_seeds(study), timings(study),
+        what_was_run(study), audits(study), main_table(study), pairs(study), confusions(study),
+        calibration(study), gates(study), structures(study), search(study), layers(study),
+        folds_and_seeds(study), timings(study),
     ]  # fmt: skip
     links = (element("a", text, attributes={"href": f"#{name}"}) for name, text in LINKS.items())
     body = [header(study), notes(study), element("nav", *links, attributes={"aria-label": "sections"}), *sections]

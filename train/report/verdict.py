@@ -67,7 +67,7 @@ def decided(difference: Any, p: Any) -> str:
 
 def paired(study: Study, language: str, first: str, second: str) -> Mapping[str, Any] | None:
     """The paired test of the first method against the second, if there was one."""
-    for row in study.of_language("comparisons", language):
+    for row in (*study.of_language("comparisons", language), *study.of_language("pairs", language)):
         if (row["method"], row["against"]) == (first, second) and is_number(row.get("p_speakers")):
             return row
     return None
