@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
-from mser.config import Workspace, store_name, write_json, write_text
+from mser.config import Workspace, store_name
 from mser.cores import torch_threads
 from mser.corpus import CorpusDefinition, load_definitions
 from mser.errors import ConfigError, RunError
@@ -30,7 +28,8 @@ from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
 from train.notes import search_notes
-from train.report import genotype_picture, terminal_table, write_report
+from train.printing import print_against_random, print_audit, print_for_use, print_log
+from train.report import terminal_table, write_report
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
 from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, searched
 from train.settings import Inputs, StudySettings, changed
@@ -202,10 +201,10 @@ def search_command(
         )
     inputs = _inputs(workspace, languages, **options)
     for data in inputs.load_all(languages):
-        _print_audit(data)
+        print_audit(data)
         log = search_log(inputs.search_folder(data)) if tensorboard else None
         _search(inputs, data, strategies, placing, log)
-        _print_log(log)
+        print_log(log)
 
 
 def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], placing: Placing, log: Log | None) -> None:
@@ -225,43 +224,11 @@ def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], pla
         ],
     )
     if "random" in strategies and len(strategies) > 1:
-        _against_random(found, [fold.name for fold in data.folds], strategies)
+        print_against_random(found, [fold.name for fold in data.folds], strategies)
     for note in search_notes(inputs, data, strategies):
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     for name in strategies:
-        _print_for_use(inputs, data, name, found[folds[-1].name][name])
-
-
-def _against_random(
-    found: dict[str, dict[str, dict[str, Any]]], folds: Sequence[str], strategies: Sequence[str]
-) -> None:
-    """How each strategy's dev score compares with the best of random search, over the test folds."""
-    rows = []
-    for name in strategies:
-        if name == "random":
-            continue
-        pairs = [(found[fold][name], found[fold]["random"]) for fold in folds]
-        outcomes = Counter(_compare(one["dev_uar"], other["dev_uar"]) for one, other in pairs)
-        means = [f"{np.mean([pair[part]['dev_uar'] for pair in pairs]):.1f}" for part in (0, 1)]
-        seconds = [f"{np.mean([pair[part]['seconds'] for pair in pairs]):.1f}" for part in (0, 1)]
-        rows.append([name, *means, *(str(outcomes[key]) for key in ("better", "equal", "worse")), *seconds])
-    header = ["strategy", "dev UAR", "of random", "better", "equal", "worse", "seconds", "of random"]
-    print_table(f"Against random search, mean over {len(folds)} folds", header, rows)
-
-
-def _print_for_use(inputs: Inputs, data: LanguageData, strategy: str, use: dict[str, Any]) -> None:
-    """Writes the structure for use and its picture beside the searches."""
-    folder = inputs.search_folder(data)
-    content = {"language": data.language, "fingerprint": data.fingerprint, "strategy": strategy}
-    content |= {name: use[name] for name in ("genotype", "text", "dev_uar")}
-    write_json(folder / f"{strategy}.json", content)
-    write_text(folder / f"{strategy}.svg", genotype_picture(use["genotype"], data.language))
-    console.print(f"For use, by {strategy}: {use['text']}")
-    console.print(f"  {folder / f'{strategy}.json'}, {folder / f'{strategy}.svg'}", soft_wrap=True)
-
-
-def _compare(value: float, other: float) -> str:
-    return "equal" if abs(value - other) < 1e-9 else "better" if value > other else "worse"
+        print_for_use(inputs, data, name, found[folds[-1].name][name])
 
 
 @main.command("fit")
@@ -295,7 +262,7 @@ def fit_command(
     inputs = _inputs(workspace, languages, **options)
     datas = inputs.load_all(languages)
     for data in datas:
-        _print_audit(data)
+        print_audit(data)
     study = open_run(inputs, datas, chosen, seeds, run)
     require_searches(study, datas)
     log = run_log(study.folder) if tensorboard else None
@@ -318,12 +285,7 @@ def fit_command(
     if log:
         log.update()  # what late blocks took from others
         log.results(results)
-    _print_log(log)
-
-
-def _print_log(log: Log | None) -> None:
-    if log:
-        console.print(f"Curves: tensorboard --logdir {log.target}", soft_wrap=True)
+    print_log(log)
 
 
 def _report(
@@ -400,14 +362,3 @@ def _inputs(
     if not upstreams and names:
         console.print(f"Upstreams: {' '.join(names)}", markup=False, soft_wrap=True)
     return Inputs(workspace.root, names, changed(settings, assignments), chosen, placement, missing)
-
-
-def _print_audit(data: LanguageData) -> None:
-    report = data.audit
-    said = "LEAKY" if report.leaky else "no speaker and no recording crosses a fold"
-    console.print(
-        f"Audit of {data.language} ({report.corpus}): {report.protocol}, {len(data.folds)} test folds, "
-        f"{report.speakers} speakers, {report.utterances} utterances; {said}."
-    )
-    for message in report.messages:
-        console.print(f"  {message}", style="yellow", markup=False, soft_wrap=True)
