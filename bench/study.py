@@ -50,6 +50,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     if given.what == "speed":
+        torch.set_num_threads(1)  # as every training of a study has it
         print(facts(given.device))
         for kind in given.features.split():
             speed(given, kind)
