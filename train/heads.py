@@ -88,7 +88,7 @@ def fit_all(
 def trains_together(inputs: Inputs) -> bool:
     """Whether trainings gain by running as one program (`bench/study.py speed`).
 
-    On two CPU cores pooled statistics do, 2.8 times: a step alone is many small operations. Frames do not, 0.7 times:
+    On a CPU core pooled statistics do, 2.6 times: a step alone is many small operations. Frames do not, 0.7 times:
     there a step is bound by memory traffic, and stacked tensors leave the caches. A CUDA device is never filled by one.
     """
     return inputs.settings.features.kind == "pooled" or not inputs.device.startswith("cpu")
