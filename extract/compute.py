@@ -12,9 +12,12 @@ the device computing while the other's states are on their way to the host.
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,9 +96,32 @@ def compute_shards(
                     break
             run.finish(pools)
         except BaseException:
-            run.discard()
+            with uninterrupted():
+                run.discard()
             raise
     return run.outcome
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block has ended.
+
+    Python raises it between any two instructions of the main thread: between a file's making and its being known to
+    whoever removes it, or in a function that HDF5 called, which swallows it.
+    """
+    # Only the main thread may set handlers, and only it is interrupted; whoever has one of his own knows better.
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 class _Pools:
@@ -182,7 +208,12 @@ class _Run:
 
     def _take(self, pools: _Pools) -> None:
         """Waits for the oldest batch and writes it; a shard's last one sends the shard to the disk."""
-        batch = self.flying[0]
+        wait([self.flying[0].packed])
+        with uninterrupted():
+            self._write(self.flying[0], pools)
+        self._settle(most=1)
+
+    def _write(self, batch: _Batch, pools: _Pools) -> None:
         shard, rows = batch.shard, [batch.shard.block.rows[row] for row, _ in batch.members]
         try:
             packed, halved = batch.packed.result()
@@ -205,7 +236,6 @@ class _Run:
         if not shard.batches and not shard.failed:
             assert shard.writer is not None
             self.committing.append((shard.block, pools.commit.submit(shard.writer.commit)))
-            self._settle(most=1)
 
     def _put(self, shard: _Shard, members: Sequence[tuple[int, int]], packed: Sequence[Packed]) -> None:
         if shard.writer is None:
