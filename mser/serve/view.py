@@ -31,9 +31,10 @@ STYLE = """
 .mser-error p { margin: 0; }
 .mser-name { overflow-wrap: anywhere; font-weight: 600; }
 .mser-clip audio { display: block; width: 100%; margin-top: 8px; }
-.mser-bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: 3px 10px; align-items: center;
-  font-size: 0.92rem; margin: 0; }
+.mser-bars { display: grid; grid-template-columns: minmax(0, max-content) minmax(60px, 1fr) max-content;
+  gap: 3px 10px; align-items: center; font-size: 0.92rem; margin: 0; }
 .mser-bars dt, .mser-bars dd { margin: 0; display: contents; }
+.mser-bars dt span { overflow-wrap: anywhere; }
 .mser-track { height: 10px; border-radius: 5px; background: var(--border-color-primary); overflow: hidden; }
 .mser-track i { display: block; height: 100%; background: #1f77b4; }
 .mser-gate .mser-track i { background: #2ca02c; }
