@@ -150,6 +150,16 @@ def test_a_model_cut_short_counts_as_missing_and_is_named(tmp_path: Path, model:
         assert facts_if_whole(path) is None
 
 
+def save_changed(folder: Path, model: MultiGateModel, old: bytes, new: bytes) -> Path:
+    """A model's file in which some bytes are others."""
+    path = folder / "model.safetensors"
+    save_model(path, model, {})
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    return path
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -160,11 +170,7 @@ def test_a_model_cut_short_counts_as_missing_and_is_named(tmp_path: Path, model:
 def test_a_model_of_another_version_counts_as_missing(
     tmp_path: Path, model: MultiGateModel, old: bytes, new: bytes
 ) -> None:
-    path = tmp_path / "model.safetensors"
-    save_model(path, model, {})
-    content = path.read_bytes()
-    assert old in content
-    path.write_bytes(content.replace(old, new))
+    path = save_changed(tmp_path, model, old, new)
     with pytest.warns(UserWarning, match="cannot be used"):
         assert facts_if_whole(path) is None
 
@@ -176,10 +182,6 @@ def test_a_model_of_another_version_counts_as_missing(
 def test_a_model_of_no_structure_that_is_known_is_named(
     tmp_path: Path, model: MultiGateModel, old: bytes, new: bytes
 ) -> None:
-    path = tmp_path / "model.safetensors"
-    save_model(path, model, {})
-    content = path.read_bytes()
-    assert old in content
-    path.write_bytes(content.replace(old, new))
+    path = save_changed(tmp_path, model, old, new)
     with pytest.raises(RunError, match=r"structure cannot be read\.\n  file: .*model\.safetensors"):
         load_model(path)

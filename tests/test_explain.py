@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 from test_predict import recognizer
-from toy_runs import EMOTIONS, RATE, save_toy_run, tones, write_tones
+from toy_runs import EMOTIONS, RATE, alone_in, save_two_runs, tones, write_tones
 
 import mser.predict.explain
 from mser.cli import main
@@ -26,19 +26,12 @@ PNG = b"\x89PNG"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a run of two languages, and one of a third without calibration."""
-    folder = tmp_path_factory.mktemp("home")
-    save_toy_run(folder / "runs" / "two")
-    save_toy_run(folder / "runs" / "raw", languages=("ur",), temperature=None, seed=1)
-    return folder
+    return save_two_runs(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("RUN", "UPSTREAMS", "DEVICE", "MSER_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return alone_in(tmp_path, monkeypatch)
 
 
 def call(home: Path, *arguments: object, language: str = "de", run: str = "two") -> Result:

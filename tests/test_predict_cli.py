@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
-from toy_runs import EMOTIONS, save_toy_run, tones, write_tones
+from toy_runs import EMOTIONS, alone_in, save_two_runs, tones, write_tones
 
 from mser.cli import main
 from mser.config import Workspace
@@ -23,20 +23,12 @@ VIDEO = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(400)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace without stores: a run of two languages, and one of a single language that was not calibrated."""
-    folder = tmp_path_factory.mktemp("home")
-    save_toy_run(folder / "runs" / "two")
-    save_toy_run(folder / "runs" / "raw", languages=("ur",), temperature=None, seed=1)
-    return folder
+    return save_two_runs(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder of one's own, and none of the variables that the command reads."""
-    for name in ("RUN", "UPSTREAMS", "DEVICE", "MSER_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return alone_in(tmp_path, monkeypatch)
 
 
 def call(home: Path, *arguments: object, run: str = "two", **options: Any) -> Result:

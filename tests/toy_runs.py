@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 
@@ -61,4 +62,19 @@ def save_toy_run(
             "temperature": {} if temperature is None else {language: temperature},
         }
         save_model(folder / f"model-{language}.safetensors", model, facts)
+    return folder
+
+
+def save_two_runs(home: Path) -> Path:
+    """A workspace without stores: a run of two languages, and one of a single language that was not calibrated."""
+    save_toy_run(home / "runs" / "two")
+    save_toy_run(home / "runs" / "raw", languages=("ur",), temperature=None, seed=1)
+    return home
+
+
+def alone_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes a folder the current one, and takes away the variables that commands on runs read."""
+    for name in ("RUN", "UPSTREAMS", "DEVICE", "MSER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(folder)
     return folder
