@@ -46,6 +46,10 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def benchmarks(self) -> Path:
+        return self.root / "benchmarks"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 

@@ -217,13 +217,20 @@ def load_languages(
         there = cached_upstreams(workspace, [one.corpus for one in own])
         chosen = [name for name in names if name in there] if missing else []
         # None of them: let the first one say what to run.
-        stores = {
-            name: {one.corpus: _open(workspace, one.corpus, name, language) for one in own} for name in chosen or names
-        }
+        stores = {name: open_stores(workspace, [one.corpus for one in own], name, language) for name in chosen or names}
         emotions = tuple(sorted({row.emotion for row in utterances}))
         fingerprints = {manifest.corpus: manifest.fingerprint for manifest in own}
         found.append(LanguageData(language, utterances, emotions, stores, fingerprints, features, protocol, published))
     return found
+
+
+def open_stores(workspace: Workspace, corpora: Sequence[str], upstream: str, language: str) -> dict[str, Store]:
+    """The stores of an upstream for a language's corpora.
+
+    Raises:
+        StoreError: it was not extracted for one of them; says what to run. Or a store is damaged.
+    """
+    return {corpus: _open(workspace, corpus, upstream, language) for corpus in corpora}
 
 
 def _open(workspace: Workspace, corpus: str, upstream: str, language: str) -> Store:

@@ -21,7 +21,10 @@ from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
 from mser.errors import UpstreamError
 from mser.upstream.base import Prepared, Upstream, UpstreamInfo
 
-ACOUSTIC_NAMES = ("acoustic", "logmel", "mfcc", "prosody")
+ACOUSTIC_NAMES = ("acoustic", "logmel", "mfcc", "prosody", "logmel-256", "logmel-512")
+#: Log-mel spectrograms of another resolution: samples of window and FFT -> mel bands. With fewer than 512 samples the
+#: lowest of 80 bands would hold no bin.
+RESOLUTIONS = {256: 40, 512: 80}
 REVISION = "1"  # raise it when the code computes other values from the same recipe
 
 PROSODY_FEATURES = (
@@ -79,19 +82,19 @@ def frames_of(waveform: Tensor, size: int) -> Tensor:
     return padded.unfold(0, size, RECIPE.hop)
 
 
-def power_spectrum(waveform: Tensor) -> Tensor:
+def power_spectrum(waveform: Tensor, window: int = RECIPE.window, n_fft: int = RECIPE.n_fft) -> Tensor:
     """Power (T, n_fft // 2 + 1) of a waveform (num_samples,); a sine of amplitude 1 peaks at 1/4.
 
     The Hann window is divided by its sum, so that a peak does not depend on the window's length.
     """
-    hann = torch.hann_window(RECIPE.window)
-    return torch.fft.rfft(frames_of(waveform, RECIPE.window) * (hann / hann.sum()), RECIPE.n_fft).abs() ** 2
+    hann = torch.hann_window(window)
+    return torch.fft.rfft(frames_of(waveform, window) * (hann / hann.sum()), n_fft).abs() ** 2
 
 
-def log_mel(power: Tensor) -> Tensor:
-    """Natural log (T, mel_bands) of a ``power_spectrum`` summed by band, not below the floor (1e-10)."""
+def log_mel(power: Tensor, bands: int = RECIPE.mel_bands) -> Tensor:
+    """Natural log (T, bands) of a ``power_spectrum`` summed by band, not below the floor (1e-10)."""
     edges = RECIPE.mel_low, RECIPE.mel_high
-    triangles = melscale_fbanks(power.shape[1], *edges, RECIPE.mel_bands, RECIPE.sample_rate)
+    triangles = melscale_fbanks(power.shape[1], *edges, bands, RECIPE.sample_rate)
     return (power @ triangles).clamp(min=RECIPE.floor).log()
 
 
@@ -243,11 +246,17 @@ def feature_names(name: str) -> list[str]:
     logmel = [f"logmel_{band}" for band in range(RECIPE.mel_bands)]
     cepstra = [f"mfcc{kind}_{i}" for kind in ("", "_delta", "_delta2") for i in range(RECIPE.cepstra)]
     names = {"logmel": logmel, "mfcc": cepstra, "prosody": list(PROSODY_FEATURES)}
+    for size, bands in RESOLUTIONS.items():
+        names[f"logmel-{size}"] = [f"logmel{size}_{band}" for band in range(bands)]
     return names[name] if name in names else logmel + cepstra + names["prosody"]
 
 
 class AcousticUpstream(Upstream):
-    """One of ``ACOUSTIC_NAMES``; ``acoustic`` is ``logmel``, ``mfcc`` and ``prosody`` side by side."""
+    """One of ``ACOUSTIC_NAMES``.
+
+    ``acoustic`` is ``logmel``, ``mfcc`` and ``prosody`` side by side. ``logmel-256`` and ``logmel-512`` see 16
+    and 32 ms at a time, on the grid of the others: the finer resolution in time, and that in frequency.
+    """
 
     frame_samples = RECIPE.hop
 
@@ -283,6 +292,10 @@ class AcousticUpstream(Upstream):
             raise UpstreamError(what, field="waveform", expected="(num_samples,)", found=found)
         self.require_fit(len(waveform))
         waveform = waveform.float() - waveform.float().mean()
+        _, _, size = self.info.name.partition("-")
+        if size:
+            power = power_spectrum(waveform, int(size), int(size))
+            return Prepared(len(waveform), log_mel(power, RESOLUTIONS[int(size)]))
         power = power_spectrum(waveform)
         mel = log_mel(power)
         if self.info.name == "logmel":

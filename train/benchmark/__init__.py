@@ -1,0 +1,1 @@
+"""The benchmark: systems x languages x protocols on one cache, and its leaderboard."""

@@ -1,0 +1,225 @@
+"""What the benchmark asks: the cells of its tables, and the tasks whose answers make each cell.
+
+Across languages the target's speakers are parted into two halves: the utterances of one may be adapted to, those of the
+other are tested, and then the other way round. So every utterance of the target is tested once a seed, and its speaker
+was never heard before, labelled or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+
+from mser.errors import ProtocolError
+from mser.labels import load_labels
+from mser.protocol import Split, everyone
+from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part, Task
+
+#: Label sets: all emotions, or the sign of their valence, neutral counted as positive (as Latif et al. 2019 have it).
+EMOTIONS, VALENCE = "emotions", "valence"
+SIGNS = ("negative", "positive")
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """A source and a target that are computed together; within a language both are the same.
+
+    Attributes:
+        labels: ``emotions`` or ``valence``.
+    """
+
+    labels: str
+    source: str
+    target: str
+
+    @property
+    def within(self) -> bool:
+        return self.source == self.target
+
+    @property
+    def name(self) -> str:
+        return self.source if self.within else f"{self.source}-{self.target}"
+
+
+def pairs(languages: Sequence[str], protocols: Sequence[str], labels: Sequence[str]) -> list[Pair]:
+    """Every language by itself, then every ordered pair; valence across languages only."""
+    across = [pair for pair in product(languages, languages) if pair[0] != pair[1]]
+    found = [Pair(EMOTIONS, name, name) for name in languages if WITHIN in protocols and EMOTIONS in labels]
+    for kind in labels:
+        if {ZERO_SHOT, FEW_SHOT} & set(protocols):
+            found += [Pair(kind, *pair) for pair in across]
+    return found
+
+
+def label_of(emotion: str, labels: str) -> str | None:
+    """What an emotion counts as in a label set; None where it has no valence.
+
+    >>> label_of("neutral", "valence"), label_of("anger", "valence"), label_of("sarcasm", "valence")
+    ('positive', 'negative', None)
+    """
+    if labels == EMOTIONS:
+        return emotion
+    valence = load_labels()[emotion].valence if emotion in load_labels() else None
+    return None if valence is None else SIGNS[valence >= 0]
+
+
+def shared_labels(source: Language, target: Language, labels: str) -> tuple[str, ...]:
+    """The labels that both languages have, sorted.
+
+    Raises:
+        ProtocolError: fewer than two: nothing can be told apart.
+    """
+    own = [{label_of(row.emotion, labels) for row in one.utterances} - {None} for one in (source, target)]
+    found = tuple(sorted(str(label) for label in own[0] & own[1]))
+    if len(found) < 2:
+        raise ProtocolError(
+            f"{source.name} and {target.name} have fewer than two {labels} in common.",
+            field="emotion",
+            expected="two or more that both have",
+            found=" / ".join(", ".join(sorted(map(str, one))) or "none" for one in own),
+        )
+    return found
+
+
+def halves(language: Language) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of two halves of the speakers, with the emotions in about equal shares.
+
+    Raises:
+        ProtocolError: a single speaker, who cannot be adapted to and be tested as well.
+    """
+    speakers = np.array([row.speaker_id for row in language.utterances])
+    emotions = np.array([row.emotion for row in language.utterances])
+    if len(set(speakers)) < 2:
+        raise ProtocolError(
+            f"The target {language.name} has a single speaker, who cannot be adapted to and be tested as well.",
+            field="speaker",
+            expected="2 speakers or more",
+            found=", ".join(sorted(set(speakers.tolist()))),
+            hint="add recordings of other speakers, or use it as a source only",
+        )
+    splitter = StratifiedGroupKFold(2, shuffle=True, random_state=0)
+    first, second = (test for _, test in splitter.split(speakers, emotions, speakers))
+    return first, second
+
+
+def part_of(language: Language, rows: np.ndarray, emotions: Sequence[str], labels: str) -> Part:
+    """The rows whose label is one of ``emotions``, with their labels."""
+    names = [label_of(language.utterances[row].emotion, labels) for row in rows]
+    kept = np.array([name in emotions for name in names], dtype=bool)
+    indices = np.array([emotions.index(name) for name in names if name in emotions], dtype=np.int64)
+    return Part(language, rows[kept], indices)
+
+
+def drawn(part: Part, emotions: Sequence[str], k: int, seed: int) -> Part:
+    """k utterances of each label, drawn by the seed; those of a smaller k are among those of a larger one.
+
+    Raises:
+        ProtocolError: a label of which there is none.
+    """
+    chosen: list[np.ndarray] = []
+    for number, emotion in enumerate(emotions):
+        own = np.flatnonzero(part.labels == number)
+        if not len(own):
+            raise ProtocolError(
+                f"The target {part.language.name} has no labelled utterance of {emotion} to learn from.",
+                field="emotion",
+                expected="one or more by speakers that are not tested",
+                found=f"0 of {len(part)} utterances",
+                hint="add recordings of it by other speakers",
+            )
+        chosen.append(np.random.default_rng([seed, number]).permutation(own)[:k])
+    return part.at(np.sort(np.concatenate(chosen)))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task with what only the benchmark knows: the truth of its test, indices into the task's emotions (n,)."""
+
+    task: Task
+    truth: np.ndarray
+
+
+def tasks_of(
+    pair: Pair,
+    languages: Mapping[str, Language],
+    protocols: Sequence[str],
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    device: torch.device,
+    probes: Path | None = None,
+) -> list[Asked]:
+    """All tasks of a pair, those that share a source and a seed one after the other.
+
+    Args:
+        shots: values of k. probes: folder in which scores of single layers are kept.
+
+    Raises:
+        ProtocolError: the languages cannot be asked so; says why.
+    """
+    if pair.within:
+        return _within(languages[pair.source], seeds, device, probes)
+    return _across(pair, languages[pair.source], languages[pair.target], protocols, shots, seeds, device, probes)
+
+
+def _within(language: Language, seeds: Sequence[int], device: torch.device, probes: Path | None) -> list[Asked]:
+    emotions = language.data.emotions
+    nobody = Part(language, np.zeros(0, dtype=np.int64))
+    found = []
+    for fold in language.data.folds:
+        source = part_of(language, fold.train, emotions, EMOTIONS)
+        test = part_of(language, fold.test, emotions, EMOTIONS)
+        path = probes / f"{language.name}-{fold.name}.json" if probes else None
+        for seed in seeds:
+            task = Task(
+                fold.name, WITHIN, emotions, source, _positions(fold.splits, source), nobody, nobody,
+                Part(language, test.rows), seed, device, probes_path=path,
+            )  # fmt: skip
+            found.append(Asked(task, test.labels))
+    return found
+
+
+def _across(
+    pair: Pair,
+    source: Language,
+    target: Language,
+    protocols: Sequence[str],
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    device: torch.device,
+    probes: Path | None,
+) -> list[Asked]:
+    emotions = shared_labels(source, target, pair.labels)
+    rows = np.arange(len(source.utterances))
+    learnt = part_of(source, rows, emotions, pair.labels)
+    splits = _positions(everyone(source.utterances).splits, learnt)
+    path = probes / f"{pair.labels}-{pair.name}.json" if probes else None
+    parts = halves(target)
+    counts = [*([0] if ZERO_SHOT in protocols else []), *(shots if FEW_SHOT in protocols else [])]
+    found = []
+    for seed in seeds:
+        shared: dict[object, object] = {}
+        for (number, tested), k in product(enumerate(parts), counts):
+            others = parts[1 - number]
+            test = part_of(target, tested, emotions, pair.labels)
+            labelled = part_of(target, others, emotions, pair.labels)
+            task = Task(
+                f"half-{number}", FEW_SHOT if k else ZERO_SHOT, emotions, learnt, splits,
+                drawn(labelled, emotions, k, seed) if k else Part(target, others[:0]),
+                Part(target, others), Part(target, test.rows), seed, device, k, shared, path,
+            )  # fmt: skip
+            found.append(Asked(task, test.labels))
+    return found
+
+
+def _positions(splits: Sequence[Split], part: Part) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Splits of row numbers as positions in a part, without the rows that it lacks."""
+    return tuple(
+        (np.flatnonzero(np.isin(part.rows, split.train)), np.flatnonzero(np.isin(part.rows, split.dev)))
+        for split in splits
+    )
