@@ -19,17 +19,16 @@ MSER_HOME ?= work
 MSER_CORPORA ?= corpora
 DEMO_HOME ?= work/demo
 DEVICE ?= auto
-SEEDS ?= 0 1 2
 FEATURES ?= pooled
 FRAME_RATE ?= 5
-export MSER_HOME MSER_CORPORA DEVICE SEEDS FEATURES FRAME_RATE
+export MSER_HOME MSER_CORPORA DEVICE FEATURES FRAME_RATE
 # Without a value these keep the defaults of the commands.
 ifdef UPSTREAMS
 export UPSTREAMS
 endif
 EXPORTED := MSER_DEFINITIONS DTYPE LAYERS FRAMES POOLED WINDOW OVERLAP COMPUTE BATCHING SCHEDULER WAIT RECOMPUTE \
 	REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES STRATEGIES METHODS PROTOCOL PUBLISHED PLACEMENT MISSING SET RUN \
-	WORKERS TENSORBOARD MSER_TEST_UPSTREAM
+	SEEDS PROTOCOLS LABELS SHOTS WORKERS TENSORBOARD MSER_TEST_UPSTREAM
 $(foreach name,$(EXPORTED),$(if $($(name)),$(eval export $(name))))
 
 VENV ?= .venv
@@ -39,12 +38,12 @@ RUN_PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.mser-ready
 BY_LANGUAGE := $(if $(LANGUAGES),--language "$(LANGUAGES)")
 
-.PHONY: help setup demo manifest plan extract search train serve inspect verify test lint clean
+.PHONY: help setup demo manifest plan extract search train benchmark serve inspect verify test lint clean
 
 help: ## print this
 	@echo "make TARGET [VARIABLE=value ...]"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-13s%s\n", $$1, $$2}'
 	@echo
 	@echo "Variables (default):"
 	@echo "  LANG              languages such as de or \"de it\"; on the command line only (all there are)"
@@ -66,8 +65,10 @@ help: ## print this
 	@echo "  REPLACE_CHANGED   1: compute recordings anew that changed since they were cached (refuse)"
 	@echo "  FEATURES          what heads are trained on: pooled, or frames with temporal operations (pooled)"
 	@echo "  FRAME_RATE        frames a second at most, in training (5)"
-	@echo "  SEEDS             (0 1 2)"
-	@echo "  METHODS           (logistic fixed random searched multi-domain), all, or of mser-train fit --help"
+	@echo "  SEEDS             (train: 0 1 2; benchmark: 0 1 2 3 4)"
+	@echo "  METHODS           train: (logistic fixed random searched multi-domain), all, or of mser-train fit --help"
+	@echo "                    benchmark: (all), or of mser-train benchmark --help"
+	@echo "  PROTOCOLS, LABELS, SHOTS   of the benchmark (within zero-shot few-shot; emotions valence; 1 5 10)"
 	@echo "  STRATEGIES        of a search (beta random fixed), or of mser-train search --help"
 	@echo "  PROTOCOL          of test folds: speakers, random-70-10-20, serab, emobox (speakers)"
 	@echo "  PUBLISHED         folder of the fold files of PROTOCOL=emobox (none)"
@@ -76,7 +77,7 @@ help: ## print this
 	@echo "  SET               other settings, such as \"fit.loss.mixup=0.4 model.dropout=0.5\" (none)"
 	@echo "  EPOCHS, SEARCH_EPOCHS, CANDIDATES   of training, of a search, of random search (see mser-train --help)"
 	@echo "  WORKERS           processes (search and train: one a core; extract: one a GPU, else this one alone)"
-	@echo "  RUN               name of the run folder (made from the inputs)"
+	@echo "  RUN               name of the run folder (train: made from the inputs; benchmark: benchmark)"
 	@echo "  TENSORBOARD       1: search and train write curves for TensorBoard; needs mser[tensorboard] (none)"
 	@echo "  DEMO_HOME         folder of the demo (work/demo)"
 	@echo "  PYTHON, VENV      interpreter 3.11 or 3.12 (first found), environment (.venv)"
@@ -116,6 +117,9 @@ search: $(READY) ## search a network structure for each language (and test fold)
 
 train: $(READY) ## train and test all methods on the cached languages; write the report
 	$(RUN_PYTHON) -m train fit $(BY_LANGUAGE)
+
+benchmark: $(READY) ## ask METHODS (all systems of the field) on all languages and pairs; write the leaderboard
+	$(RUN_PYTHON) -m train benchmark $(BY_LANGUAGE)
 
 serve: $(READY) ## a local page: drop or record a clip, see what run RUN says of it (needs mser[serve])
 	$(VENV)/bin/mser serve

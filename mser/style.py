@@ -60,6 +60,21 @@ td strong { color: var(--blue); font-weight: 750; }
   font-weight: 700; vertical-align: middle; white-space: nowrap; }
 .badge.leaky { background: #b3261e; color: #fff; }
 .badge.transductive { background: #fff4e0; color: #7a4a00; border: 1px solid #c77700; }
+.badge.adapts { background: #e3f0f8; color: var(--blue); border: 1px solid #8fb8d6; }
+.badge.chosen-on-test { background: #b3261e; color: #fff; }
+.plain { color: inherit; text-decoration: none; }
+.plain:hover, .plain:focus { text-decoration: underline; }
+.board thead th:first-child { position: sticky; left: 0; z-index: 1; background: #fff; }
+.board tbody th { min-width: 10rem; max-width: 17rem; white-space: normal; }
+.board tbody th small { display: block; }
+.board tbody th small, .failed, .part { color: var(--soft); }
+.mark { font-size: .7rem; margin-left: .25rem; color: #00734f; }
+.mark.down { color: #b3261e; }
+.legend { list-style: none; padding: 0; font-size: .88rem; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: center; }
+.beside > div { flex: 1 1 18rem; }
+.beside figure { max-width: 100%; }
+.beside svg { max-width: 100%; height: auto; }
 thead th small { display: block; font-weight: 400; white-space: nowrap; }
 .tally { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .5rem; }
 .tally li { background: var(--pale); border: 1px solid var(--line); border-radius: 8px; padding: .4rem .7rem; margin: 0;
@@ -103,6 +118,10 @@ summary { cursor: pointer; padding: .4rem 0; font-size: .9rem; color: var(--blue
   .main th, .main td { padding: .2rem; font-size: .76rem; }
   .main tbody th { min-width: 5rem; }
   .main td:last-child { white-space: normal; }
+  .board th, .board td { padding: .15rem; font-size: .64rem; }
+  .board small { font-size: .56rem; white-space: normal; }
+  .board tbody th { min-width: 4.5rem; }
+  .board thead th { position: static; }
   th, td:not(.main td, .matrix td) { white-space: normal; }
   .matrix td { min-width: 1.9rem; }
   tr, .audit, .warning { break-inside: avoid; }

@@ -99,7 +99,7 @@ OWNERS = {
     "gradio": below("mser/serve/page.py"),
     "fastapi": below("mser/serve/page.py"),
     "uvicorn": below("mser/serve/server.py"),
-    "click": lambda path: path.name == "cli.py" or path == Path("mser/terminal.py"),
+    "click": lambda path: path.name == "cli.py" or path in (Path("mser/terminal.py"), Path("train/options.py")),
 }
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 from mser.config import Workspace, store_name
 from mser.cores import torch_threads
@@ -17,162 +15,34 @@ from mser.corpus import CorpusDefinition, load_definitions
 from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings
-from mser.protocol import PROTOCOLS
-from mser.terminal import MserGroup, Words, console, home_option, languages_option, print_table, progress_bar
+from mser.terminal import MserGroup, Words, console, home_option, print_table, progress_bar
+from train.benchmark.cli import benchmark_command, leaderboard_command
 from train.calibrate import calibration_block, calibration_blocks
 from train.card import write_card
 from train.data import Features, LanguageData, all_upstreams
 from train.evaluate import evaluate
-from train.events import Log, require_tensorboard, run_log, search_log
+from train.events import Log, run_log, search_log
 from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
 from train.notes import search_notes
+from train.options import Seeds, definitions_option, device_of, study_options
 from train.printing import print_against_random, print_audit, print_for_use, print_log
 from train.report import terminal_table, write_report
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
 from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, searched
 from train.settings import Inputs, StudySettings, changed
 from train.study import Study, late_block, study_block
-from train.workers import Placing, default_workers, run_blocks
-
-
-def placing_options(command: Any) -> Any:
-    """Where blocks of work run: ``placing`` for the command."""
-
-    @functools.wraps(command)
-    def placed(workers: int, scheduler: str | None, device: str, **options: Any) -> Any:
-        cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-        placing = Placing(workers or (1 if cuda else default_workers()), scheduler)
-        return command(placing=placing, device=device, **options)
-
-    workers = click.option("--workers", envvar="WORKERS", default=0, help="Processes; one a core if not given.")
-    scheduler = click.option(
-        "--scheduler", envvar="SCHEDULER", help="Run on the workers of a Dask cluster, such as tcp://host:8786."
-    )
-    return workers(scheduler(placed))
-
-
-definitions_option = click.option(
-    "--definitions",
-    envvar="MSER_DEFINITIONS",
-    type=click.Path(path_type=Path),
-    help="Folder of own corpus definitions, for the model card (MSER_DEFINITIONS).",
-)
-
-
-class Seeds(Words):
-    """Several seeds, as numbers."""
-
-    name = "seeds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        words = super().convert(value, param, ctx)
-        try:
-            return tuple(int(word) for word in words)
-        except ValueError:
-            self.fail(f"expected whole numbers such as 0 1 2, found {value!r}", param, ctx)
-
-
-def _checked_tensorboard(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    # Before anything runs: not once the first block of a long study is done.
-    if value:
-        require_tensorboard()
-    return value
-
-
-def study_options(command: Any) -> Any:
-    """The options that search and training share; both must be given alike."""
-    options: list[Any] = [
-        languages_option,
-        click.option(
-            "--upstreams",
-            envvar="UPSTREAMS",
-            type=Words(),
-            default="",
-            help="Upstreams as given to extract; all that are cached if not given.",
-        ),
-        click.option("--features", envvar="FEATURES", default="pooled", show_default=True, help="frames or pooled."),
-        click.option(
-            "--frame-rate",
-            envvar="FRAME_RATE",
-            default=5.0,
-            show_default=True,
-            help="Frames a second, at most; more are averaged down.",
-        ),
-        click.option(
-            "--epochs",
-            envvar="EPOCHS",
-            type=click.IntRange(min=1),
-            help=f"Of a training; {FitSettings.epochs}, and at least {FitSettings.least_steps} steps, if not given.",
-        ),
-        click.option(
-            "--search-epochs",
-            envvar="SEARCH_EPOCHS",
-            type=click.IntRange(min=1),
-            help=f"Of a search; {SearchSettings.epochs}, and at least {SearchSettings.least_steps} steps, "
-            "if not given.",
-        ),
-        click.option(
-            "--candidates",
-            envvar="CANDIDATES",
-            type=click.IntRange(min=1),
-            default=StudySettings.candidates,
-            show_default=True,
-            help="Structures that random search tries.",
-        ),
-        click.option(
-            "--protocol",
-            envvar="PROTOCOL",
-            type=click.Choice(list(PROTOCOLS)),
-            default="speakers",
-            show_default=True,
-            help="Of the test folds; only speakers is sure not to leak.",
-        ),
-        click.option(
-            "--published",
-            envvar="PUBLISHED",
-            type=click.Path(path_type=Path),
-            help="For the protocol emobox: the folder of its fold files.",
-        ),
-        click.option(
-            "--missing/--no-missing", envvar="MISSING", help="Train languages without upstreams that they lack."
-        ),
-        click.option(
-            "--placement",
-            envvar="PLACEMENT",
-            type=click.Choice(["auto", "device", "pinned", "memory", "streamed"]),
-            default="auto",
-            show_default=True,
-            help="Of the states in training; results do not depend on it.",
-        ),
-        click.option(
-            "--set",
-            "assignments",
-            envvar="SET",
-            type=Words(),
-            default="",
-            help='Other settings, such as "fit.loss.mixup=0.4 model.dropout=0.5".',
-        ),
-        click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda."),
-        click.option(
-            "--tensorboard",
-            envvar="TENSORBOARD",
-            is_flag=True,
-            callback=_checked_tensorboard,
-            help="Write curves into the folder tensorboard of the run or search, as blocks are done.",
-        ),
-        placing_options,
-        home_option,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+from train.workers import Placing, run_blocks
 
 
 @click.group(cls=MserGroup)
 def main() -> None:
     """Stage two: search, training and evaluation on cached states. No audio, no network."""
+
+
+main.add_command(benchmark_command)
+main.add_command(leaderboard_command)
 
 
 @main.command("search")
@@ -346,9 +216,6 @@ def _inputs(
     assignments: tuple[str, ...],
     device: str,
 ) -> Inputs:
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if chosen.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError("There is no CUDA device.", field="DEVICE", expected="cpu or auto", found=device)
     settings = StudySettings(
         features=Features(features, frame_rate),
         fit=FitSettings(epochs=epochs, least_steps=1) if epochs else FitSettings(),
@@ -361,4 +228,4 @@ def _inputs(
     names = tuple(map(store_name, upstreams)) or all_upstreams(workspace, languages, missing)
     if not upstreams and names:
         console.print(f"Upstreams: {' '.join(names)}", markup=False, soft_wrap=True)
-    return Inputs(workspace.root, names, changed(settings, assignments), chosen, placement, missing)
+    return Inputs(workspace.root, names, changed(settings, assignments), device_of(device), placement, missing)

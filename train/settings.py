@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,6 +24,8 @@ from train.fit import FitSettings
 RECIPE = 2
 #: Seeds are below this: what is random in a training is drawn from 32-bit numbers.
 SEEDS_END = 2**31
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,12 @@ class StudySettings:
         return asdict(self)
 
 
-def changed(settings: StudySettings, assignments: Sequence[str]) -> StudySettings:
-    """Settings with some values replaced.
+def changed(settings: Settings, assignments: Sequence[str]) -> Settings:
+    """Settings, or options of any kind, with some values replaced.
 
     Args:
-        assignments: such as ``fit.loss.mixup=0.4`` or ``model.dropout=0.5``; values as JSON, or plain words.
+        settings: a dataclass. assignments: such as ``fit.loss.mixup=0.4`` or ``model.dropout=0.5``; values as JSON, or
+            plain words.
 
     Raises:
         ConfigError: an unknown name, a value of another type, or one that cannot be used.
@@ -100,6 +103,8 @@ def _replaced(owner: Any, path: Sequence[str], text: str, assignment: str) -> An
         value = text
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
     if len(path) > 1 or type(value) is not type(old):
         raise ConfigError(
             "A setting has a value of another type.", field="SET", expected=f"{path[0]} like {old!r}", found=assignment
@@ -153,6 +158,10 @@ class Inputs:
     @property
     def workspace(self) -> Workspace:
         return Workspace(self.root)
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(self.device)
 
     def load(self, language: str) -> LanguageData:
         return self.load_all([language])[0]

@@ -48,11 +48,11 @@ class Pair:
 
 
 def pairs(languages: Sequence[str], protocols: Sequence[str], labels: Sequence[str]) -> list[Pair]:
-    """Every language by itself, then every ordered pair; valence across languages only."""
+    """Every language by itself, then every ordered pair; the sign of valence across languages, without shots."""
     across = [pair for pair in product(languages, languages) if pair[0] != pair[1]]
     found = [Pair(EMOTIONS, name, name) for name in languages if WITHIN in protocols and EMOTIONS in labels]
     for kind in labels:
-        if {ZERO_SHOT, FEW_SHOT} & set(protocols):
+        if set(protocols) & {ZERO_SHOT, *([FEW_SHOT] if kind == EMOTIONS else [])}:
             found += [Pair(kind, *pair) for pair in across]
     return found
 
@@ -200,7 +200,8 @@ def _across(
     splits = _positions(everyone(source.utterances).splits, learnt)
     path = probes / f"{pair.labels}-{pair.name}.json" if probes else None
     parts = halves(target)
-    counts = [*([0] if ZERO_SHOT in protocols else []), *(shots if FEW_SHOT in protocols else [])]
+    counts = [0] if ZERO_SHOT in protocols else []
+    counts += shots if FEW_SHOT in protocols and pair.labels == EMOTIONS else []
     found = []
     for seed in seeds:
         shared: dict[object, object] = {}

@@ -56,6 +56,7 @@ class Entry:
     Attributes:
         name: of its rows and folders. title, description: for readers; source: the paper, empty for our own.
         system: with the options that this entry stands for.
+        control: name of the system that is the same without this one's idea, if there is one.
     """
 
     name: str
@@ -63,3 +64,4 @@ class Entry:
     description: str
     system: System
     source: str = ""
+    control: str = ""

@@ -1,0 +1,170 @@
+"""Cells and tasks of the benchmark: who is in which part, what is told and what is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import ROOT
+from toy_tasks import cross_tasks, languages_of, toy_languages, within_tasks
+from toys import make_workspace
+
+from mser.errors import ProtocolError
+from mser.manifest import Manifest
+from train.benchmark.cells import EMOTIONS, VALENCE, Pair, halves, label_of, pairs, shared_labels, tasks_of
+from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part
+
+
+def speakers(part: Part) -> set[str]:
+    return set(part.speakers.tolist())
+
+
+def relabelled(root: Path, language: str, names: dict[str, str], speakers: int = 4) -> dict[str, Language]:
+    """Toy languages de and it, of which one says other names of emotions; those mapped to nothing are left out."""
+    workspace = make_workspace(root, ("de", "it"), speakers=speakers)
+    corpus = f"toy_{language}"
+    manifest = Manifest.read(workspace, corpus)
+    rows = tuple(
+        replace(row, emotion=names.get(row.emotion, row.emotion))
+        for row in manifest.utterances
+        if names.get(row.emotion, row.emotion)
+    )
+    replace(manifest, utterances=rows).write(workspace, [], [])
+    return languages_of(workspace, ("de", "it"))
+
+
+def test_the_pairs_are_every_language_and_every_ordered_pair() -> None:
+    names = ("de", "it", "en", "ur")
+    found = pairs(names, (WITHIN, ZERO_SHOT, FEW_SHOT), (EMOTIONS, VALENCE))
+    assert len([pair for pair in found if pair.within]) == 4
+    across = {(pair.source, pair.target) for pair in found if not pair.within}
+    assert across == {(one, other) for one in names for other in names if one != other}
+    assert len([pair for pair in found if pair.labels == VALENCE]) == 12
+    assert pairs(names, (FEW_SHOT,), (VALENCE,)) == []
+
+
+def test_the_sign_of_valence_is_that_of_the_papers_mapping() -> None:
+    positive = {"happiness", "neutral", "surprise"}
+    negative = {"anger", "boredom", "disgust", "fear", "sadness"}
+    assert {label_of(name, VALENCE) for name in positive} == {"positive"}
+    assert {label_of(name, VALENCE) for name in negative} == {"negative"}
+
+
+def test_within_a_language_no_speaker_is_on_two_sides(tmp_path: Path) -> None:
+    asked = within_tasks(toy_languages(tmp_path, ("de",)), seeds=(0, 1))
+    assert len(asked) == 4 * 2
+    for one in asked:
+        task = one.task
+        assert not speakers(task.source) & speakers(task.test)
+        assert len(task.shots) == len(task.adapt) == 0
+        assert len(task.test.labels) == 0
+        assert len(one.truth) == len(task.test)
+        for train, dev in task.splits:
+            assert not speakers(task.source.at(train)) & speakers(task.source.at(dev))
+            assert sorted([*train, *dev]) == list(range(len(task.source)))
+
+
+def test_across_languages_each_half_is_tested_once_and_never_heard_before(tmp_path: Path) -> None:
+    languages = toy_languages(tmp_path)
+    asked = cross_tasks(languages, shots=(1, 2), seeds=(0, 1))
+    for seed in (0, 1):
+        for k in (0, 1, 2):
+            own = [one.task for one in asked if (one.task.seed, one.task.k) == (seed, k)]
+            tested = np.concatenate([task.test.rows for task in own])
+            assert sorted(tested.tolist()) == list(range(len(languages["it"].utterances)))
+            for task in own:
+                assert task.protocol == (FEW_SHOT if k else ZERO_SHOT)
+                assert not speakers(task.test) & (speakers(task.adapt) | speakers(task.shots))
+                assert set(task.shots.rows) <= set(task.adapt.rows)
+                assert len(task.adapt.labels) == len(task.test.labels) == 0
+                assert np.bincount(task.shots.labels, minlength=3).tolist() == [k] * 3
+
+
+def test_shots_of_a_smaller_k_are_among_those_of_a_larger_one_and_the_seed_draws_them(tmp_path: Path) -> None:
+    asked = cross_tasks(toy_languages(tmp_path), shots=(1, 3), seeds=(0, 1))
+    drawn = {(one.task.name, one.task.k, one.task.seed): set(one.task.shots.rows) for one in asked}
+    for name in ("half-0", "half-1"):
+        assert drawn[name, 1, 0] < drawn[name, 3, 0]
+    assert any(drawn[name, 3, 0] != drawn[name, 3, 1] for name in ("half-0", "half-1"))
+
+
+def test_the_truth_is_that_of_the_manifest_in_the_tasks_emotions(tmp_path: Path) -> None:
+    languages = relabelled(tmp_path, "it", {"joy": "surprise"})
+    for one in cross_tasks(languages):
+        assert one.task.emotions == ("anger", "fear")
+        said = [row.emotion for row in one.task.test.utterances]
+        assert said == [one.task.emotions[label] for label in one.truth]
+        learnt = [row.emotion for row in one.task.source.utterances]
+        assert learnt == [one.task.emotions[label] for label in one.task.source.labels]
+        # Whom to adapt to is not chosen by labels.
+        assert {row.emotion for row in one.task.adapt.utterances} == {"anger", "fear", "surprise"}
+
+
+def test_a_part_gives_states_and_statistics_of_its_own_rows(tmp_path: Path) -> None:
+    (one, *_) = within_tasks(toy_languages(tmp_path, ("de",)))
+    part = one.task.source
+    pooled = part.pooled("loud")
+    assert pooled.shape == (len(part), 2, 2, 4)
+    frames = part.language.frames("loud", 5.0)
+    joined = torch.cat([frames[int(row)] for row in part.rows], dim=1).double()
+    for shift, scale in (part.standard("loud"), part.standard("loud", 5.0)):
+        assert torch.allclose(shift.double(), joined.mean(1), atol=1e-5)
+        assert torch.allclose(1 / scale.double(), joined.std(1, correction=0), atol=1e-4)
+    assert torch.allclose(pooled[3, :, 0], frames[int(part.rows[3])].mean(1), atol=1e-6)
+
+
+def test_languages_that_share_fewer_than_two_emotions_cannot_be_asked(tmp_path: Path) -> None:
+    languages = relabelled(tmp_path, "it", {"joy": "surprise", "fear": "sadness"})
+    with pytest.raises(ProtocolError, match="fewer than two emotions in common") as error:
+        shared_labels(languages["de"], languages["it"], EMOTIONS)
+    assert "anger, sadness, surprise" in str(error.value)
+
+
+def test_a_target_of_one_speaker_cannot_be_adapted_to(tmp_path: Path) -> None:
+    languages = relabelled(tmp_path, "it", {}, speakers=1)
+    with pytest.raises(ProtocolError, match="single speaker") as error:
+        halves(languages["it"])
+    assert "toy_it/s0" in str(error.value)
+
+
+def test_a_target_without_a_labelled_clip_of_an_emotion_gives_no_shots(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, ("de", "it"))
+    manifest = Manifest.read(workspace, "toy_it")
+    one_half = {row.speaker_id for row in manifest.utterances[: len(manifest.utterances) // 4]}
+    rows = tuple(row for row in manifest.utterances if row.emotion != "joy" or row.speaker_id in one_half)
+    replace(manifest, utterances=rows).write(workspace, [], [])
+    languages = languages_of(workspace, ("de", "it"))
+    with pytest.raises(ProtocolError, match="no labelled utterance of joy"):
+        cross_tasks(languages)
+    pair = Pair(EMOTIONS, "de", "it")
+    assert len(tasks_of(pair, languages, [ZERO_SHOT], [], [0], torch.device("cpu"))) == 2
+
+
+def test_the_example_of_the_documentation_is_a_system(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    example, registration = (block.partition("```")[0] for block in text.split("```python\n")[1:])
+    assert len(example.splitlines()) <= 42
+    (tmp_path / "nearest_mean.py").write_text(example, encoding="utf-8")
+    program = (
+        "from nearest_mean import NearestMean\nfrom train.systems import Entry\n"
+        f"entry, = ({registration.strip()})\n"
+        "from toy_tasks import cross_tasks, toy_languages, within_tasks\nfrom pathlib import Path\n"
+        "languages = toy_languages(Path('work'))\n"
+        "for one in [*within_tasks(languages), *cross_tasks(languages)]:\n"
+        "    answer = entry.system.answer(one.task)\n"
+        "    print(entry.name, one.task.protocol, (answer.probabilities.argmax(1) == one.truth).mean())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(tmp_path)])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rights = [float(line.split()[-1]) for line in done.stdout.splitlines()]
+    assert len(rights) == 4 + 4
+    assert min(rights) > 0.8

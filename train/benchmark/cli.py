@@ -1,0 +1,130 @@
+"""The commands of the benchmark."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mser.config import Workspace, store_name
+from mser.errors import ConfigError, RunError
+from mser.terminal import Words, console, home_option, languages_option, print_table, progress_bar
+from train.benchmark.cells import EMOTIONS, VALENCE
+from train.benchmark.folder import open_benchmark, restored, wall_seconds
+from train.benchmark.leaderboard import collect
+from train.benchmark.page import terminal_tables, write_leaderboard
+from train.benchmark.run import Benchmark, benchmark_block, layers_block, selected
+from train.data import all_upstreams
+from train.options import Seeds, device_of, placing_options
+from train.printing import print_audit
+from train.settings import Inputs, StudySettings
+from train.systems import SYSTEMS
+from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT
+from train.workers import Placing, run_blocks
+
+PROTOCOLS, LABELS = (WITHIN, ZERO_SHOT, FEW_SHOT), (EMOTIONS, VALENCE)
+
+
+@click.command("benchmark")
+@languages_option
+@click.option(
+    "--upstreams",
+    envvar="UPSTREAMS",
+    type=Words(),
+    default="",
+    help="Experts of all systems, as given to extract; all that are cached if not given. Systems that need others by "
+    "name (mfcc, compare ...) look for these themselves.",
+)
+@click.option(
+    "--methods", envvar="METHODS", type=Words(), default="all", help=f"Systems: all, or of {' '.join(SYSTEMS)}."
+)
+@click.option("--protocols", envvar="PROTOCOLS", type=Words(), default=" ".join(PROTOCOLS), show_default=True)
+@click.option("--labels", envvar="LABELS", type=Words(), default=" ".join(LABELS), show_default=True)
+@click.option("--shots", envvar="SHOTS", type=Seeds(), default="1 5 10", show_default=True, help="Clips an emotion.")
+@click.option("--seeds", envvar="SEEDS", type=Seeds(), default="0 1 2 3 4", show_default=True)
+@click.option(
+    "--set", "changes", envvar="SET", type=Words(), default="", help='Options of systems, such as "mlp.hidden=64".'
+)
+@click.option("--run", envvar="RUN", default="benchmark", show_default=True, help="Name of the folder of answers.")
+@click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda.")
+@placing_options
+@home_option
+def benchmark_command(
+    languages: tuple[str, ...],
+    upstreams: tuple[str, ...],
+    methods: tuple[str, ...],
+    protocols: tuple[str, ...],
+    labels: tuple[str, ...],
+    shots: tuple[int, ...],
+    seeds: tuple[int, ...],
+    changes: tuple[str, ...],
+    run: str,
+    device: str,
+    placing: Placing,
+    workspace: Workspace,
+) -> None:
+    """Ask every system on every language and pair of languages, and write the leaderboard."""
+    _require_known("PROTOCOLS", protocols, PROTOCOLS)
+    _require_known("LABELS", labels, LABELS)
+    if not seeds or (FEW_SHOT in protocols and (not shots or min(shots) < 1)):
+        raise ConfigError("No seed, or no shots.", field="SEEDS, SHOTS", expected="whole numbers such as 1 5 10")
+    names = tuple(map(store_name, upstreams)) or all_upstreams(workspace, languages, missing=False)
+    inputs = Inputs(workspace.root, names, StudySettings(), device_of(device))
+    datas = inputs.load_all(languages)
+    for data in datas:
+        print_audit(data)
+    languages = tuple(data.language for data in datas)
+    folder = inputs.workspace.benchmarks / run
+    benchmark = Benchmark(inputs, folder, languages, selected(methods), protocols, labels, shots, seeds, changes)
+    open_benchmark(benchmark)
+    began = time.monotonic()
+    try:
+        with progress_bar("layers", "pairs") as advance:
+            run_blocks(layers_block, [(benchmark, pair) for pair in benchmark.pairs], placing, advance)
+        with progress_bar("benchmark", "blocks") as advance:
+            run_blocks(benchmark_block, benchmark.blocks(), placing, advance)
+    finally:
+        spent = wall_seconds(benchmark, time.monotonic() - began)
+    _report(benchmark, spent)
+
+
+@click.command("leaderboard")
+@click.argument("run", type=click.Path(path_type=Path), default=Path("benchmark"))
+@home_option
+def leaderboard_command(run: Path, workspace: Workspace) -> None:
+    """Write the leaderboard of a RUN (a folder, or its name) again, from the answers that are there."""
+    workspace = Workspace(workspace.root.absolute())
+    benchmark = restored(workspace, run.absolute() if run.is_dir() else workspace.benchmarks / run)
+    _report(benchmark, wall_seconds(benchmark))
+
+
+def _report(benchmark: Benchmark, spent: float) -> None:
+    """Writes and prints the leaderboard.
+
+    Raises:
+        RunError: a system failed somewhere; all else is written.
+    """
+    content: dict[str, Any] = collect(benchmark, spent)
+    page = write_leaderboard(content, benchmark.inputs.workspace.reports / benchmark.folder.name)
+    for title, columns, rows in terminal_tables(content):
+        print_table(title, columns, rows)
+    for note in content["notes"]:
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
+    console.print(f"Leaderboard: {page}", soft_wrap=True)
+    failed = [(cell, one) for cell in content["cells"] for one in cell["failed"]]
+    if failed:
+        cell, first = failed[0]
+        raise RunError(
+            f"Systems failed in {len(failed)} cells; all others are in the leaderboard.",
+            file=page,
+            field=", ".join(sorted({one["system"] for _, one in failed})),
+            found=f"{first['system']}, {cell['protocol']}, {cell['source']} to {cell['target']}: {first['reason']}",
+            hint="mend what the reasons say and run `make benchmark` again: it asks only what is missing",
+        )
+
+
+def _require_known(field: str, found: tuple[str, ...], known: tuple[str, ...]) -> None:
+    if not found or set(found) - set(known):
+        raise ConfigError("Unknown words, or none.", field=field, expected=" ".join(known), found=" ".join(found))

@@ -1,0 +1,374 @@
+"""From the files of answers to the leaderboard: means, intervals, ranks and paired tests of every cell.
+
+A cell is one table's entry for all systems: a protocol, a source, a target, a label set and a k. All tasks' predictions
+of a seed are joined, so that each utterance that is tested counts once, then scored.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from mser import __version__
+from mser.config import read_if_whole
+from mser.errors import MserError
+from mser.metrics import clustered_intervals, score
+from mser.significance import PairedTest, holm, paired_permutation
+from train.benchmark.cells import EMOTIONS, Asked, Pair
+from train.benchmark.run import ANSWER_FIELDS, Benchmark, answer_path, key_of, language_of, pair_folder
+from train.systems import SYSTEMS
+from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT
+
+SCHEMA_VERSION = 1
+#: What every other system is compared with, where it was asked.
+BAR = "logistic"
+#: Of tests that are called decided.
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a system said in a cell.
+
+    Attributes:
+        predictions: (seeds, N) indices into the cell's emotions. seeds: of the rows.
+        answers: the files' contents.
+    """
+
+    predictions: np.ndarray
+    seeds: tuple[int, ...]
+    answers: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is asked in a cell, the same of all systems.
+
+    Attributes:
+        truth: (N,) indices into ``emotions``. clusters: (N,) speakers. ids: utterance -> its place in both.
+    """
+
+    protocol: str
+    pair: Pair
+    k: int
+    emotions: tuple[str, ...]
+    truth: np.ndarray
+    clusters: np.ndarray
+    ids: Mapping[str, int]
+
+    @classmethod
+    def of(cls, pair: Pair, asked: Sequence[Asked]) -> Cell:
+        """The cell of these tasks: of one seed, with one protocol and k."""
+        rows = [row for one in asked for row in one.task.test.utterances]
+        first = asked[0].task
+        return cls(
+            first.protocol, pair, first.k, first.emotions,
+            np.concatenate([one.truth for one in asked]),
+            np.array([row.speaker_id for row in rows]),
+            {row.utterance_id: number for number, row in enumerate(rows)},
+        )  # fmt: skip
+
+
+def collect(benchmark: Benchmark, wall_seconds: float | None = None) -> dict[str, Any]:
+    """The content of the leaderboard; what was not answered yet is named as missing, what failed with its reason."""
+    cells = [cell for pair in benchmark.pairs for cell in _cells_of(benchmark, pair)]
+    cells.sort(key=lambda cell: (
+        cell["labels"], [WITHIN, ZERO_SHOT, FEW_SHOT].index(cell["protocol"]), cell["k"],
+        benchmark.languages.index(cell["source"]), benchmark.languages.index(cell["target"]),
+    ))  # fmt: skip
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "benchmark": benchmark.folder.name,
+        "mser_version": __version__,
+        "upstreams": list(benchmark.inputs.upstreams),
+        "seeds": list(benchmark.seeds),
+        "shots": list(benchmark.shots),
+        "device": benchmark.inputs.device,
+        "bar": BAR,
+        "languages": [_language(benchmark, name) for name in benchmark.languages],
+        "systems": [_system(benchmark, name) for name in benchmark.systems],
+        "cells": cells,
+        "summary": summary(cells, benchmark.systems),
+        "ideas": ideas(cells, benchmark.systems),
+        "notes": _notes(cells),
+        "wall_seconds": wall_seconds,
+    }
+
+
+def _language(benchmark: Benchmark, name: str) -> dict[str, Any]:
+    data = language_of(benchmark.inputs, name).data
+    return {
+        "language": name,
+        "corpora": list(data.manifests),
+        "utterances": len(data.utterances),
+        "speakers": len({row.speaker_id for row in data.utterances}),
+        "emotions": list(data.emotions),
+        "audit": {**asdict(data.audit), "messages": list(data.audit.messages)},
+    }
+
+
+def _system(benchmark: Benchmark, name: str) -> dict[str, Any]:
+    entry = benchmark.entry(name)
+    return {
+        **{field: getattr(entry, field) for field in ("name", "title", "description", "source", "control")},
+        "options": entry.system.options,
+        "version": entry.system.version,
+        "adapts": entry.system.adapts,
+        "protocols": list(entry.system.protocols),
+    }
+
+
+def _cells_of(benchmark: Benchmark, pair: Pair) -> list[dict[str, Any]]:
+    """The cells of a pair, with what every system said in each."""
+    try:
+        everything = {name: benchmark.asked(pair, name) for name in benchmark.systems}
+    except MserError as error:
+        return _impossible(benchmark, pair, error)
+    shapes: dict[tuple[str, int], Cell] = {}
+    for asked in everything.values():
+        for place, own in _by_cell(asked).items():
+            first = own[0].task.seed
+            shapes.setdefault(place, Cell.of(pair, [one for one in own if one.task.seed == first]))
+    return [
+        _cell(benchmark, cell, {name: _by_cell(asked).get(place, []) for name, asked in everything.items()})
+        for place, cell in shapes.items()
+    ]
+
+
+def _by_cell(asked: Iterable[Asked]) -> dict[tuple[str, int], list[Asked]]:
+    found: dict[tuple[str, int], list[Asked]] = defaultdict(list)
+    for one in asked:
+        found[one.task.protocol, one.task.k].append(one)
+    return dict(found)
+
+
+def _impossible(benchmark: Benchmark, pair: Pair, error: MserError) -> list[dict[str, Any]]:
+    """The cells of a pair that cannot be asked: all systems failed, for one reason."""
+    places = [(ZERO_SHOT, 0)] if ZERO_SHOT in benchmark.protocols else []
+    if FEW_SHOT in benchmark.protocols and pair.labels == EMOTIONS:
+        places += [(FEW_SHOT, k) for k in benchmark.shots]
+    target = language_of(benchmark.inputs, pair.target).data
+    return [
+        {
+            **_place(protocol, pair, k, ()),
+            "tested": 0,
+            "utterances": len(target.utterances),
+            "speakers": 0,
+            "chance": None,
+            "results": [],
+            "failed": [
+                {"system": name, "reason": str(error), "tasks": "all", "folder": _link(benchmark, name, pair)}
+                for name in benchmark.systems
+                if protocol in benchmark.entry(name).system.protocols
+            ],
+            "missing": [],
+        }
+        for protocol, k in ([(WITHIN, 0)] if pair.within else places)
+    ]
+
+
+def _place(protocol: str, pair: Pair, k: int, emotions: Sequence[str]) -> dict[str, Any]:
+    place = {"protocol": protocol, "labels": pair.labels, "source": pair.source, "target": pair.target}
+    return {**place, "k": k, "emotions": list(emotions)}
+
+
+def _link(benchmark: Benchmark, name: str, pair: Pair) -> str:
+    """The folder of a system's answers, from the folder of the leaderboard."""
+    own = pair_folder(benchmark, name, pair).relative_to(benchmark.inputs.workspace.root)
+    return f"../../{own.as_posix()}"
+
+
+def _cell(benchmark: Benchmark, cell: Cell, asked: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
+    said: dict[str, Judged] = {}
+    failed, missing = [], []
+    for name, own in asked.items():
+        if not own:
+            continue
+        found = _read(benchmark, name, cell, own)
+        if isinstance(found, Judged):
+            said[name] = found
+        elif found is None:
+            missing.append(name)
+        else:
+            failed.append({"system": name, **found, "folder": _link(benchmark, name, cell.pair)})
+    results = [_result(cell, name, one, _link(benchmark, name, cell.pair)) for name, one in said.items()]
+    for result, rank in zip(results, rankdata([-one["uar"]["mean"] for one in results]), strict=True):
+        result["rank"] = float(rank)
+    _compare(cell, said, results)
+    target = language_of(benchmark.inputs, cell.pair.target).data
+    return {
+        **_place(cell.protocol, cell.pair, cell.k, cell.emotions),
+        "tested": len(cell.truth),
+        "utterances": len(target.utterances),
+        "speakers": len(set(cell.clusters.tolist())),
+        "chance": 100 / len(set(cell.truth.tolist())),
+        "results": results,
+        "failed": failed,
+        "missing": missing,
+    }
+
+
+def _read(benchmark: Benchmark, name: str, cell: Cell, asked: Sequence[Asked]) -> Judged | dict[str, Any] | None:
+    """What a system said; a reason where it failed; None where tasks were not answered yet."""
+    whole = read_if_whole(pair_folder(benchmark, name, cell.pair) / "failed.json")
+    if whole is not None:
+        return {"reason": whole.get("failed", "no reason was kept"), "tasks": "all"}
+    try:
+        key = key_of(benchmark, name, cell.pair)
+    except MserError:  # an upstream that the system needs is not there, and nobody asked it yet
+        return None
+    contents = [read_if_whole(answer_path(benchmark, name, cell.pair, one.task)) for one in asked]
+    failures = [content for content in contents if content and "failed" in content]
+    if failures:
+        return {"reason": failures[0]["failed"], "tasks": f"{len(failures)} of {len(asked)}"}
+    answers = [one for one in contents if one and all(field in one for field in ANSWER_FIELDS) and one["key"] == key]
+    if len(answers) < len(asked):
+        return None
+    seeds = tuple(sorted({one["seed"] for one in answers}))
+    predictions = np.full((len(seeds), len(cell.truth)), -1)
+    for one in answers:
+        place = [cell.ids[utterance] for utterance in one["utterance_ids"]]
+        predictions[seeds.index(one["seed"]), place] = np.array(one["probabilities"]).argmax(1)
+    assert (predictions >= 0).all(), "an utterance of the cell was not tested"
+    return Judged(predictions, seeds, answers)
+
+
+def _result(cell: Cell, name: str, judged: Judged, folder: str) -> dict[str, Any]:
+    scores = [score(cell.truth, one) for one in judged.predictions]
+    summaries: dict[str, Any] = {}
+    for metric, (low, high) in clustered_intervals(cell.truth, judged.predictions, cell.clusters).items():
+        values = [getattr(one, metric) for one in scores]
+        summaries[metric] = {"mean": float(np.mean(values)), "deviation": float(np.std(values))}
+        summaries[metric] |= {"low": low, "high": high}
+    return {
+        "system": name,
+        "seeds": list(judged.seeds),
+        **summaries,
+        "per_seed": [
+            {"seed": seed, **{metric: getattr(one, metric) for metric in summaries}}
+            for seed, one in zip(judged.seeds, scores, strict=True)
+        ],
+        "parameters": max(one["parameters"] for one in judged.answers),
+        "seconds": sum(one["seconds"] for one in judged.answers),
+        "test_chosen": _test_chosen(cell, judged),
+        "folder": folder,
+    }
+
+
+def _test_chosen(cell: Cell, judged: Judged) -> dict[str, Any] | None:
+    """The best of what a system would have said with other choices, chosen by the test's own labels.
+
+    One choice for all of a cell's tasks, the mean over seeds, as papers have it that choose a layer by test accuracy.
+    """
+    names = set.intersection(*(set(one["alternatives"]) for one in judged.answers))
+    best: dict[str, Any] | None = None
+    for name in sorted(names):
+        predictions = np.full_like(judged.predictions, -1)
+        for one in judged.answers:
+            place = [cell.ids[utterance] for utterance in one["utterance_ids"]]
+            predictions[judged.seeds.index(one["seed"]), place] = one["alternatives"][name]
+        uar = float(np.mean([score(cell.truth, row).uar for row in predictions]))
+        if best is None or uar > best["uar"]:
+            best = {"uar": uar, "choice": name}
+    return best
+
+
+def _compare(cell: Cell, said: Mapping[str, Judged], results: Sequence[dict[str, Any]]) -> None:
+    """Puts paired tests into the results: against the bar, corrected over the cell's systems, and against controls."""
+    for field, wanted in {
+        "against_bar": {name: BAR for name in said if name != BAR and BAR in said},
+        "against_control": {name: SYSTEMS[name].control for name in said if SYSTEMS[name].control in said},
+    }.items():
+        tests = {name: _tests(cell, said[name], said[other]) for name, other in wanted.items()}
+        corrected = [holm([pair[number].p for pair in tests.values()]).tolist() for number in (0, 1)]
+        for result in results:
+            result[field] = None
+        for number, (name, (by_speaker, _)) in enumerate(tests.items()):
+            result = next(one for one in results if one["system"] == name)
+            result[field] = {
+                "control": wanted[name],
+                "difference": by_speaker.difference,
+                "p_speakers": corrected[0][number],
+                "p_utterances": corrected[1][number],
+                "least_p": by_speaker.least_p,
+                "p_speakers_alone": by_speaker.p,
+            }
+
+
+def _tests(cell: Cell, one: Judged, other: Judged) -> tuple[PairedTest, PairedTest]:
+    """Over speakers and over utterances."""
+    groups = (cell.clusters, np.arange(len(cell.truth)))
+    first, second = (paired_permutation(cell.truth, one.predictions, other.predictions, by) for by in groups)
+    return first, second
+
+
+def summary(cells: Sequence[Mapping[str, Any]], systems: Sequence[str]) -> list[dict[str, Any]]:
+    """For each protocol, label set, k and system the means over the cells that it finished."""
+    grouped: dict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        grouped[cell["protocol"], cell["labels"], cell["k"]].append(cell)
+    found = []
+    for (protocol, labels, k), own in grouped.items():
+        for name in systems:
+            results = [one for cell in own for one in cell["results"] if one["system"] == name]
+            failed = sum(one["system"] == name for cell in own for one in cell["failed"])
+            missing = sum(name in cell["missing"] for cell in own)
+            if not (results or failed or missing):
+                continue
+            found.append({
+                "protocol": protocol, "labels": labels, "k": k, "system": name,
+                "uar": float(np.mean([one["uar"]["mean"] for one in results])) if results else None,
+                "rank": float(np.mean([one["rank"] for one in results])) if results else None,
+                "cells": len(results), "of": len(own), "failed": failed,
+                "seconds": sum(one["seconds"] for one in results),
+                "parameters": max((one["parameters"] for one in results), default=0),
+            })  # fmt: skip
+    return found
+
+
+def ideas(cells: Sequence[Mapping[str, Any]], systems: Sequence[str]) -> list[dict[str, Any]]:
+    """What each idea is worth: a system less the same one without its idea, over the cells that both finished.
+
+    In ``better`` and ``worse`` a cell counts where p over speakers, corrected over these cells, is at most LEVEL.
+    """
+    grouped: dict[tuple[str, str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        for result in cell["results"]:
+            if result["against_control"]:
+                key = (cell["protocol"], cell["labels"], cell["k"], result["system"])
+                grouped[key].append(result["against_control"])
+    found = []
+    for (protocol, labels, k, name), tests in sorted(grouped.items(), key=lambda item: systems.index(item[0][3])):
+        p = holm([test["p_speakers_alone"] for test in tests])
+        signs = [np.sign(test["difference"]) * (own <= LEVEL) for test, own in zip(tests, p, strict=True)]
+        found.append({
+            "protocol": protocol, "labels": labels, "k": k, "system": name, "control": tests[0]["control"],
+            "difference": float(np.mean([test["difference"] for test in tests])),
+            "better": signs.count(1), "worse": signs.count(-1), "cells": len(tests),
+        })  # fmt: skip
+    return found
+
+
+def _notes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = []
+    failed = sum(len(cell["failed"]) for cell in cells)
+    missing = sum(len(cell["missing"]) for cell in cells)
+    if failed:
+        found.append(f"{failed} numbers are missing because a system failed; the reasons are listed.")
+    if missing:
+        found.append(f"{missing} numbers are not computed yet; `make benchmark` goes on.")
+    weak = sorted({
+        cell["target"] for cell in cells for one in cell["results"]
+        if (test := one.get("against_bar")) and test["least_p"] * (len(cell["results"]) - 1) > LEVEL
+    })  # fmt: skip
+    if weak:
+        found.append(
+            f"{', '.join(weak)}: so few speakers for so many systems that no difference from the bar over speakers can "
+            f"have p of {LEVEL} or less once it is corrected; a tie says nothing there."
+        )
+    return found

@@ -1,0 +1,67 @@
+"""The leaderboard's page and files: one page that loads nothing, its numbers as JSON and CSV, tables for a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mser.config import write_json, write_text
+from mser.markup import Markup, element, join
+from mser.style import CSS
+from train.benchmark.board import Board
+from train.benchmark.costs import costs, failures, systems
+from train.benchmark.opening import header, how_to_read, notes, what_was_run
+from train.benchmark.score_tables import few_shot, valence, within, zero_shot
+from train.benchmark.text_tables import long_form, terminal_tables
+from train.benchmark.worth import chosen_on_test, ideas
+from train.report.background import audits
+from train.report.page import POLICY
+from train.report.study import MISSING
+
+__all__ = ["terminal_tables", "write_leaderboard"]
+
+#: Identifier of each section -> its link.
+LINKS = {
+    "run": "Run", "reading": "How to read", "within": "Within", "zero-shot": "Zero-shot", "few-shot": "Few-shot",
+    "valence": "Valence", "ideas": "Ideas", "chosen": "Chosen on test", "failures": "Failures", "costs": "Time",
+    "systems": "Systems", "audit": "Audit",
+}  # fmt: skip
+
+
+def write_leaderboard(content: dict[str, Any], folder: Path) -> Path:
+    """Writes ``leaderboard.html``, ``leaderboard.json`` and ``leaderboard.csv``, each whole or not at all.
+
+    Args:
+        content: what the benchmark found; scores in percent, differences in points.
+        folder: of the page. The folders of runs that ``content`` names are relative to it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: the content is of another schema.
+    """
+    board = Board(content)
+    page = make_page(board)
+    write_json(folder / "leaderboard.json", content)
+    write_text(folder / "leaderboard.csv", long_form(board))
+    write_text(folder / "leaderboard.html", page)
+    return folder / "leaderboard.html"
+
+
+def make_page(board: Board) -> str:
+    """The whole page as HTML; the same bytes for the same content."""
+    sections = [
+        what_was_run(board), how_to_read(board), within(board), zero_shot(board), few_shot(board), valence(board),
+        ideas(board), chosen_on_test(board), failures(board), costs(board), systems(board), audits(board.study),
+    ]  # fmt: skip
+    links = (element("a", text, attributes={"href": f"#{name}"}) for name, text in LINKS.items())
+    body = [header(board), notes(board), element("nav", *links, attributes={"aria-label": "sections"}), *sections]
+    title = element("title", f"mser: leaderboard of benchmark {board.content.get('benchmark', MISSING)}")
+    head = join([
+        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        title, element("style", Markup(CSS)),
+    ])  # fmt: skip
+    page = join([element("head", head), element("body", element("main", *body))])
+    return f'<!DOCTYPE html>\n<html lang="en">{page}</html>\n'
