@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from bench.common import facts, in_turn, ratio, table
-from train.systems.dual_sequence_lstm import BLOCKS, DualSequenceCell
+from train.systems.dual_sequence_cell import BLOCKS, DualSequenceCell
 
 #: (utterances, longest, mean frames, D of x, D of y, H): spectrograms and layers at the systems' defaults, and larger.
 SIZES = ((32, 18, 9, 80, 160, 64), (32, 30, 15, 64, 64, 64), (32, 120, 60, 64, 64, 128))

@@ -216,7 +216,7 @@ def test_each_language_is_standardised_by_itself_where_asked(languages: dict[str
     ("field", "value"),
     [
         ("adversary", "judge"), ("features", "best"), ("normalise", "target"), ("hidden", 0), ("code", 1.5),
-        ("critic", 0), ("dropout", 1.0), ("critic_dropout", -0.1), ("strength", -1.0), ("shots_share", 1.1),
+        ("critic", 0), ("dropout", 1.0), ("critic_dropout", -0.1), ("strength", -1.0),
         ("average", -0.5),
     ],
 )  # fmt: skip

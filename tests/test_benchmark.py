@@ -138,6 +138,21 @@ def test_a_second_run_asks_nothing_again_and_a_lost_or_damaged_answer_is_asked_a
     assert without_times(board(root)) == content
 
 
+def test_a_leaderboard_that_is_not_finished_says_which_seeds_and_numbers_are_there(root: Path) -> None:
+    assert invoke(root, *QUICK).exit_code == 0
+    folder = root / "benchmarks" / "benchmark" / "logistic-each" / "emotions" / "de-it"
+    (folder / "few-shot-k1-half-0-seed1.json").unlink()
+    for path in folder.glob("zero-shot-*.json"):
+        path.unlink()
+    assert invoke(root, command="leaderboard").exit_code == 0
+    cells = {(one["protocol"], one["source"]): one for one in board(root)["cells"]}
+    short = next(one for one in cells["few-shot", "de"]["results"] if one["system"] == "logistic-each")
+    assert short["seeds"] == [0]
+    assert cells["zero-shot", "de"]["missing"] == ["logistic-each"]
+    assert any("Fewer than 2 seeds so far, of: logistic-each" in note for note in board(root)["notes"])
+    assert any("1 numbers are not computed yet" in note for note in board(root)["notes"])
+
+
 def test_more_systems_and_seeds_are_added_to_what_is_there(root: Path) -> None:
     assert invoke(root, *QUICK).exit_code == 0
     before = answers(root)
@@ -307,3 +322,8 @@ def test_a_system_names_its_control_and_explains_itself(name: str) -> None:
     assert entry.description.endswith(".")
     assert not entry.control or entry.control in SYSTEMS
     assert type(entry.system).__doc__
+
+
+def test_the_documentation_has_every_system() -> None:
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    assert [name for name, entry in SYSTEMS.items() if f"| `{name}`" not in text or entry.description not in text] == []

@@ -16,10 +16,10 @@ from toys import make_workspace
 from mser.errors import ConfigError
 from train.benchmark.cells import Asked
 from train.systems.descent import Steps
+from train.systems.dual_sequence_cell import DualSequenceCell
 from train.systems.dual_sequence_lstm import (
     Convolutions,
     DualSequence,
-    DualSequenceCell,
     DualSequenceNetwork,
     LayerPair,
     Projection,

@@ -6,7 +6,7 @@ of a seed are joined, so that each utterance that is tested counts once, then sc
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,7 +95,7 @@ def collect(benchmark: Benchmark, wall_seconds: float | None = None) -> dict[str
         "cells": cells,
         "summary": summary(cells, benchmark.systems),
         "ideas": ideas(cells, benchmark.systems),
-        "notes": _notes(cells),
+        "notes": _notes(cells, benchmark.seeds),
         "wall_seconds": wall_seconds,
     }
 
@@ -227,9 +227,12 @@ def _read(benchmark: Benchmark, name: str, cell: Cell, asked: Sequence[Asked]) -
     if failures:
         return {"reason": failures[0]["failed"], "tasks": f"{len(failures)} of {len(asked)}"}
     answers = [one for one in contents if one and all(field in one for field in ANSWER_FIELDS) and one["key"] == key]
-    if len(answers) < len(asked):
+    # A seed counts once all of its tasks are answered: a leaderboard may be looked at while it is being computed.
+    tasks, there = Counter(one.task.seed for one in asked), Counter(one["seed"] for one in answers)
+    seeds = tuple(sorted(seed for seed, count in tasks.items() if there[seed] == count))
+    if not seeds:
         return None
-    seeds = tuple(sorted({one["seed"] for one in answers}))
+    answers = [one for one in answers if one["seed"] in seeds]
     predictions = np.full((len(seeds), len(cell.truth)), -1)
     for one in answers:
         place = [cell.ids[utterance] for utterance in one["utterance_ids"]]
@@ -354,12 +357,22 @@ def ideas(cells: Sequence[Mapping[str, Any]], systems: Sequence[str]) -> list[di
     return found
 
 
-def _notes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+def _seeds_of(result: Mapping[str, Any], seeds: Sequence[int], cell: Mapping[str, Any]) -> int:
+    """How many seeds a result has once it is finished."""
+    return len(seeds) if SYSTEMS[result["system"]].system.seeded or cell["protocol"] == FEW_SHOT else 1
+
+
+def _notes(cells: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[str]:
     found = []
     failed = sum(len(cell["failed"]) for cell in cells)
     missing = sum(len(cell["missing"]) for cell in cells)
     if failed:
         found.append(f"{failed} numbers are missing because a system failed; the reasons are listed.")
+    fewer = sorted({
+        one["system"] for cell in cells for one in cell["results"] if len(one["seeds"]) < _seeds_of(one, seeds, cell)
+    })  # fmt: skip
+    if fewer:
+        found.append(f"Fewer than {len(seeds)} seeds so far, of: {', '.join(fewer)}. `make benchmark` goes on.")
     if missing:
         found.append(f"{missing} numbers are not computed yet; `make benchmark` goes on.")
     weak = sorted({

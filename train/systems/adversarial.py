@@ -9,6 +9,7 @@ rates are ours.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -108,12 +109,12 @@ class Adversarial(System):
         dropout: on the encoder's inputs and hidden units. critic_dropout: on the codes that the adversary sees, so that
             it looks at many of their units. Open.
         strength: of the adversary at the end of :func:`ramp`, which ``gan`` follows too. Open in the paper.
-        shots_share: of the emotion loss that all shots have together; as :class:`train.systems.baselines.Linear`.
         average: share of the epochs, the last ones, whose weights are averaged to those that answer, in the control
             too: encoder and adversary go round each other rather than come to rest, and any one epoch is as good as
             another. Open; half does better than none on dev speakers of EmoDB.
         steps: epochs count the source. Each step sees as many utterances of the target as of the source.
             Open; twice the perceptron's batch and rate, so that a training takes about a second.
+        tuning: of encoder and head on the shots, once the languages have met: the paper has no labelled target.
     """
 
     adversary: str = REVERSAL
@@ -125,9 +126,9 @@ class Adversarial(System):
     dropout: float = 0.3
     critic_dropout: float = 0.5
     strength: float = 1.0
-    shots_share: float = 0.5
     average: float = 0.5
     steps: Steps = field(default=Steps(epochs=30, batch_size=64, rate=2e-3, decay=1e-2))
+    tuning: Steps = field(default=Steps(epochs=10, rate=3e-4, decay=1e-2, least_steps=30))
 
     def __post_init__(self) -> None:
         what = "There is no such adversarial system."
@@ -135,9 +136,10 @@ class Adversarial(System):
         require_known(self, what, allowed)
         rules = {name: whole(1) for name in ("hidden", "code", "critic")}
         rules |= {name: share(below=True) for name in ("dropout", "critic_dropout")}
-        rules |= {"strength": FROM_ZERO, "shots_share": share(), "average": share()}
+        rules |= {"strength": FROM_ZERO, "average": share()}
         require_numbers(self, what, rules)
-        require_numbers(self.steps, what, {"epochs": whole(1), "batch_size": whole(1), "rate": ABOVE_ZERO})
+        for steps in (self.steps, self.tuning):
+            require_numbers(steps, what, {"epochs": whole(1), "batch_size": whole(1), "rate": ABOVE_ZERO})
 
     @property
     def adapts(self) -> bool:  # type: ignore[override]
@@ -149,10 +151,11 @@ class Adversarial(System):
 
     def answer(self, task: Task) -> Answer:
         vectors = vectors_of(task, self.features, self.normalise)
-        if self.adversary == NONE and not len(task.shots):
-            model, curve, told = task.once((self, "source"), lambda: self._trained(task, vectors))
-        else:
-            model, curve, told = self._trained(task, vectors)
+        # Without an adversary the target takes no part in the training, so that both halves share it.
+        met = b"" if self.adversary == NONE else task.adapt.rows.tobytes()
+        model, curve, told = task.once((self, met), lambda: self._trained(task, vectors))
+        if len(task.shots):
+            model = self._tuned(task, vectors, model)
         said = probabilities(model, vectors.test)
         return Answer(said, parameters_of(model), {"layers": dict(vectors.layers), "losses": curve, **told})
 
@@ -164,12 +167,12 @@ class Adversarial(System):
         critic = nn.Sequential(
             nn.Dropout(self.critic_dropout), nn.Linear(self.code, self.critic), nn.ReLU(), nn.Linear(self.critic, 1)
         ).to(task.device)
-        emotions = self._emotion_loss(task, vectors, model)
+        criterion, labels = balanced(task.source, task), labels_of(task.source, task)
         languages = self._language_loss(task, vectors, critic)
 
         def loss(at: np.ndarray, progress: float) -> Tensor:
             codes = model.encoder(vectors.source[at])
-            total = emotions(codes, at)
+            total: Tensor = criterion(model.emotion(codes), labels[at])
             return total if self.adversary == NONE else total + languages(model.encoder, codes, ramp(progress))
 
         learnt = [*model.parameters(), *(critic.parameters() if self.adversary == REVERSAL else ())]
@@ -187,22 +190,16 @@ class Adversarial(System):
         told = {} if self.adversary == NONE else languages_told(network.encoder, means[1].module.eval(), vectors)
         return network, curve, told
 
-    def _emotion_loss(self, task: Task, vectors: Vectors, model: Network) -> Callable[[Tensor, np.ndarray], Tensor]:
-        """Of codes of the source (B, C) at positions (B,), and, where there are shots, of a batch of those."""
-        criterion, labels = balanced(task.source, task), labels_of(task.source, task)
-        if not len(task.shots):
-            return lambda codes, at: criterion(model.emotion(codes), labels[at])
-        few, few_labels = balanced(task.shots, task), labels_of(task.shots, task)
-        draw = Draw(len(task.shots), self.steps.batch_size, [task.seed, 1])
-
-        def loss(codes: Tensor, at: np.ndarray) -> Tensor:
-            chosen = draw()
-            own: Tensor = criterion(model.emotion(codes), labels[at])
-            return (1 - self.shots_share) * own + self.shots_share * few(
-                model(vectors.shots[chosen]), few_labels[chosen]
-            )
-
-        return loss
+    def _tuned(self, task: Task, vectors: Vectors, model: Network) -> Network:
+        """A copy that went on with the shots."""
+        model = copy.deepcopy(model).train()
+        torch.manual_seed(task.seed)
+        criterion, labels = balanced(task.shots, task), labels_of(task.shots, task)
+        descend(
+            model.parameters(), lambda at, _: criterion(model(vectors.shots[at]), labels[at]), len(task.shots),
+            self.tuning, task.seed,
+        )  # fmt: skip
+        return model.eval()
 
     def _language_loss(
         self, task: Task, vectors: Vectors, critic: nn.Module

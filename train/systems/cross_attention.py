@@ -122,8 +122,9 @@ class CrossAttentionFusion(StreamSystem):
 
     Attributes:
         rate: frames a second, of all streams. 5 for speed: attention over 50 a second costs a hundred times as much.
-        width: D after projection. heads: of each attention. depth: fusion layers. dropout: on projected frames, sums and
-            hidden units. All are open in what is known of the paper; small here, since sources have some 500 utterances.
+        width: D after projection. heads: of each attention. depth: fusion layers. dropout: on projected frames, on
+            what is added to a stream, and in the MLP. All are open in what is known of the paper; small here, since
+            sources have some 500 utterances.
         steps: ten epochs are enough: dev speakers of EmoDB like twenty-eight no better.
         tuning: of all parameters. The paper fine-tunes on a share of the target; here it is k utterances an emotion.
     """

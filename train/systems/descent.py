@@ -60,7 +60,7 @@ def descend(
     """
     held = list(parameters)
     kind = torch.optim.AdamW if steps.decay else torch.optim.Adam
-    optimizer = kind(held, lr=steps.rate, weight_decay=steps.decay)
+    optimizer = kind(held, lr=steps.rate, weight_decay=steps.decay, fused=True)
     rng = np.random.default_rng([seed, count])
     epochs, curve = steps.epochs_for(count), []
     batches = max(1, math.ceil(count / steps.batch_size))
