@@ -78,3 +78,18 @@ def grid(children: Iterable[object]) -> Markup:
 def section(identifier: str, title: str, *children: object) -> Markup:
     heading = element("h2", title)
     return element("section", heading, *children, attributes={"id": identifier})
+
+
+def document(title: str, policy: str, css: str, *body: object) -> str:
+    """A whole page of HTML that reads well on a phone.
+
+    Args:
+        policy: what a browser may load for it. css: its look.
+    """
+    head = join([
+        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        element("title", title), element("style", Markup(css)),
+    ])  # fmt: skip
+    page = join([element("head", head), element("body", element("main", *body))])
+    return f'<!DOCTYPE html>\n<html lang="en">{page}</html>\n'

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mser.config import write_json, write_text
-from mser.markup import Markup, element, join
+from mser.markup import document, element
 from mser.style import CSS
 from train.benchmark.board import Board
 from train.benchmark.costs import costs, failures, systems
@@ -57,11 +57,5 @@ def make_page(board: Board) -> str:
     ]  # fmt: skip
     links = (element("a", text, attributes={"href": f"#{name}"}) for name, text in LINKS.items())
     body = [header(board), notes(board), element("nav", *links, attributes={"aria-label": "sections"}), *sections]
-    title = element("title", f"mser: leaderboard of benchmark {board.content.get('benchmark', MISSING)}")
-    head = join([
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
-        title, element("style", Markup(CSS)),
-    ])  # fmt: skip
-    page = join([element("head", head), element("body", element("main", *body))])
-    return f'<!DOCTYPE html>\n<html lang="en">{page}</html>\n'
+    title = f"mser: leaderboard of benchmark {board.content.get('benchmark', MISSING)}"
+    return document(title, POLICY, CSS, *body)

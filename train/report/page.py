@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mser.config import write_json, write_text
-from mser.markup import Markup, element, join
+from mser.markup import document, element
 from mser.style import CSS
 from train.report.background import audits, header, notes, timings, what_was_run
 from train.report.gates import calibration, gates, layers
@@ -54,11 +54,5 @@ def make_page(study: Study) -> str:
     ]  # fmt: skip
     links = (element("a", text, attributes={"href": f"#{name}"}) for name, text in LINKS.items())
     body = [header(study), notes(study), element("nav", *links, attributes={"aria-label": "sections"}), *sections]
-    title = element("title", f"mser: report of run {study.content.get('run', MISSING)}")
-    head = join([
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
-        title, element("style", Markup(CSS)),
-    ])  # fmt: skip
-    page = join([element("head", head), element("body", element("main", *body))])
-    return f'<!DOCTYPE html>\n<html lang="en">{page}</html>\n'
+    title = f"mser: report of run {study.content.get('run', MISSING)}"
+    return document(title, POLICY, CSS, *body)
