@@ -155,7 +155,7 @@ def test_a_language_trains_without_an_upstream_that_it_lacks(demo, tmp_path):
     done = run("train", "fit", *options, environment=environment)
     assert done.returncode == 1
     assert "MISSING=1" in done.stderr
-    environment |= {"MISSING": "1", "SET": "model.hidden=16 fit.loss.mixup=0.4", "PLACEMENT": "streamed"}
+    environment |= {"MISSING": "1", "EPOCHS": "1", "SET": "model.hidden=16 fit.loss.mixup=0.4", "PLACEMENT": "streamed"}
     must("train", "fit", *options, environment=environment)
     report = tmp_path / "work" / "reports" / "lacking" / "results.json"
     settings = json.loads(report.read_text(encoding="utf-8"))["settings"]

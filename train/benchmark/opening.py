@@ -19,8 +19,8 @@ PROTOCOLS = {
 }
 NUMBER = (
     "A number is UAR, the mean of the recalls of the E emotions, in percent: mean ± deviation over seeds, and [95 % "
-    "interval] when whole speakers are drawn again. Without ±, nothing is drawn by the seed and one seed was computed. "
-    "Guessing gets chance, 100 / E."
+    "interval] when whole speakers are drawn again. Without ±, one seed was computed: nothing is drawn by it, or the "
+    "others are still to come. Guessing gets chance, 100 / E."
 )
 FOR_SPEAKERS = "p at most .05 over speakers: it should hold for new speakers."
 FOR_UTTERANCES = "p at most .05 only over utterances: it should hold for new utterances of these very speakers."

@@ -147,7 +147,7 @@ class Adversarial(System):
 
     @property
     def protocols(self) -> tuple[str, ...]:  # type: ignore[override]
-        return System.protocols if self.adversary == NONE else (ZERO_SHOT, FEW_SHOT)
+        return (ZERO_SHOT, FEW_SHOT) if self.adapts else System.protocols
 
     def answer(self, task: Task) -> Answer:
         vectors = vectors_of(task, self.features, self.normalise)

@@ -17,7 +17,7 @@ from mser.errors import ConfigError
 from train.systems.base import System
 from train.systems.descent import Steps, class_weights, descend, parameters_of, probabilities
 from train.systems.layers import best_layer, best_layers
-from train.systems.task import FEW_SHOT, Answer, Part, Task
+from train.systems.task import FEW_SHOT, ZERO_SHOT, Answer, Part, Task
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Linear(System):
 
     @property
     def protocols(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (FEW_SHOT,) if self.learn == "target" else System.protocols
+        if self.learn == "target":
+            return (FEW_SHOT,)
+        return (ZERO_SHOT, FEW_SHOT) if self.adapts else System.protocols  # within there is nothing to adapt to
 
     def answer(self, task: Task) -> Answer:
         upstream, layer = best_layer(task) if self.features == "layer" else (self.features, 0)

@@ -30,7 +30,7 @@ from train.settings import Inputs, StudySettings
 from train.systems.base import System
 from train.systems.descent import parameters_of
 from train.systems.layers import layer_scores
-from train.systems.task import WITHIN, Answer, Part, Task
+from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Answer, Part, Task
 
 #: Few clips: two of an emotion may not meet in a batch, so cross-entropy alone.
 ON_SHOTS = FitSettings(epochs=10, least_steps=30, rate=3e-4, loss=LossSettings(contrastive="none"))
@@ -65,6 +65,11 @@ class Gated(System):
     @property
     def adapts(self) -> bool:  # type: ignore[override]
         return self.normalise == "each"
+
+    @property
+    def protocols(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Within a language there is nothing to adapt to."""
+        return (ZERO_SHOT, FEW_SHOT) if self.adapts else System.protocols
 
     def answer(self, task: Task) -> Answer:
         return next(self.answers([task]))
