@@ -151,7 +151,7 @@ def test_a_language_trains_without_an_upstream_that_it_lacks(demo, tmp_path):
     shutil.copytree(workspace, tmp_path / "work")
     shutil.rmtree(tmp_path / "work" / "cache" / "demo_it" / "random-tiny-wav2vec2")
     environment = {**environment, "MSER_HOME": str(tmp_path / "work"), "METHODS": "fixed-multi", "SEEDS": "0"}
-    options = ["--upstreams", "prosody random-tiny-wav2vec2", "--run", "lacking"]
+    options = ["--language", "de it", "--upstreams", "prosody random-tiny-wav2vec2", "--run", "lacking"]
     done = run("train", "fit", *options, environment=environment)
     assert done.returncode == 1
     assert "MISSING=1" in done.stderr

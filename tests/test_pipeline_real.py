@@ -27,6 +27,8 @@ def test_real_speech_goes_through_both_stages_with_a_real_model(tmp_path):
         "MSER_CORPORA": str(tmp_path / "corpora"),
         **QUICK,
         "SEEDS": "0",
+        "STRATEGIES": "beta fixed",
+        "METHODS": "logistic fixed searched",
     }
     said = must("extract", "manifest", "--language", "de", environment=environment)
     assert "published 535" in said
