@@ -23,8 +23,8 @@ from toys import make_workspace
 from mser.config import Workspace, read_json
 from mser.errors import ConfigError, RunError
 from mser.manifest import Manifest
-from train.benchmark.leaderboard import ideas, summary
 from train.benchmark.run import selected
+from train.benchmark.summaries import ideas, summary
 from train.cli import main
 from train.systems import SYSTEMS, Answer, Entry, System, Task
 from train.systems.task import ZERO_SHOT

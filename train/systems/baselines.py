@@ -98,7 +98,8 @@ class Linear(System):
         said = np.zeros((len(asked), len(task.emotions)))
         known, said_of_known = self._judged(rows, labels, weights, asked)
         said[:, known] = said_of_known
-        planes = len(known) if self.kind == "logistic" else len(known) * (len(known) - 1) // 2
+        pairs = len(known) * (len(known) - 1) // 2
+        planes = len(known) if self.kind == "logistic" and pairs > 1 else pairs
         return Answer(said, planes * (rows.shape[1] + 1), {"upstream": upstream, "layer": layer})
 
     def _weights(self, parts: list[Part], emotions: int) -> list[np.ndarray]:
