@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from mser import __version__
 from mser.config import read_if_whole
-from mser.errors import MserError
+from mser.errors import MserError, RunError
 from mser.metrics import clustered_intervals, score
 from mser.significance import PairedTest, holm, paired_permutation
 from train.benchmark.cells import EMOTIONS, Asked, Pair
@@ -236,7 +236,14 @@ def _read(benchmark: Benchmark, name: str, cell: Cell, asked: Sequence[Asked]) -
     for one in answers:
         place = [cell.ids[utterance] for utterance in one["utterance_ids"]]
         predictions[seeds.index(one["seed"]), place] = np.array(one["probabilities"]).argmax(1)
-    assert (predictions >= 0).all(), "an utterance of the cell was not tested"
+    if (predictions < 0).any():
+        raise RunError(
+            f"{name} did not judge every utterance of {cell.pair.name}.",
+            file=pair_folder(benchmark, name, cell.pair),
+            expected=f"{len(cell.truth)} utterances a seed",
+            found=f"{int((predictions >= 0).all(0).sum())} that all seeds have",
+            hint="delete the folder and run `make benchmark` again",
+        )
     return Judged(predictions, seeds, answers)
 
 
