@@ -11,7 +11,7 @@ import soundfile
 
 from extract.manifest import scan
 from mser.audio import read_waveform
-from mser.corpus import CorpusDefinition, load_definitions
+from mser.corpora import CorpusDefinition, load_definitions
 from mser.manifest import Manifest
 
 SAMPLE_RATE = 16_000

@@ -13,12 +13,13 @@ import click
 from extract import tables
 from extract.choose import pick_device
 from extract.demo import make_demo_corpora
+from extract.download.cli import download_command
 from extract.manifest import scan, to_scan
 from extract.session import Session, Told, run_session
 from extract.states import Settings
 from extract.verify import Verdict, verify
 from mser.config import Workspace
-from mser.corpus import load_definitions
+from mser.corpora import load_definitions
 from mser.errors import ConfigError, StoreError
 from mser.manifest import Manifest, read_manifests
 from mser.store.provenance import FILE_NAME
@@ -159,6 +160,9 @@ def main() -> None:
     """Stage one: manifests of recordings, and hidden states of frozen speech models."""
 
 
+main.add_command(download_command)
+
+
 @main.command("manifest")
 @languages_option
 @corpora_option
@@ -287,7 +291,7 @@ def verify_command(
     for manifest in manifests:
         for path in sorted((workspace.cache / manifest.corpus).glob(f"*/{FILE_NAME}")):
             with progress_bar(f"verify {manifest.corpus} x {path.parent.name}") as advance:
-                verdict = verify(manifest, corpora / manifest.corpus, path.parent, advance)
+                verdict = verify(manifest, corpora / manifest.place, path.parent, advance)
             if recompute and not verdict.faults:
                 verdict = again(verdict, manifest, path.parent, recompute)
             verdicts.append(verdict)

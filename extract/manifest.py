@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from extract.listing import Candidate, candidates
 from mser.audio import scan_pcm
 from mser.cores import usable_cores
-from mser.corpus import CorpusDefinition, LabelReader, corpora_of
+from mser.corpora import CorpusDefinition, LabelReader, corpora_of
+from mser.corpora.recordings import Candidate, candidates
 from mser.errors import AudioError, CorpusError
 from mser.manifest import Manifest, Rejected, Utterance
 
@@ -29,7 +29,7 @@ class Scan:
 
     Attributes:
         rejected: files that cannot be used, with reasons.
-        left_out: utterances whose emotion the definition maps to null.
+        left_out: utterances whose emotion the definition maps to null, and files that it skips.
         warnings: differences from the published counts, and recordings that hold the same samples.
     """
 
@@ -45,9 +45,9 @@ def present(definitions: Sequence[CorpusDefinition], corpora: Path) -> list[Corp
     Raises:
         CorpusError: none is.
     """
-    found = [definition for definition in definitions if (corpora / definition.name).is_dir()]
+    found = [definition for definition in definitions if (corpora / definition.place).is_dir()]
     if not found:
-        places = "; ".join(f"{corpora / one.name}: {one.title}, from {one.get}" for one in definitions)
+        places = "; ".join(f"{corpora / one.place}: {one.title}, from {one.get}" for one in definitions)
         raise CorpusError(
             f"No corpus of language {definitions[0].language!r} has a folder.",
             file=corpora,
@@ -65,7 +65,7 @@ def to_scan(languages: Sequence[str], corpora: Path, known: dict[str, CorpusDefi
     """
     if languages:
         return [one for language in languages for one in present(corpora_of([language], known), corpora)]
-    there = [one for one in known.values() if (corpora / one.name).is_dir()]
+    there = [one for one in known.values() if (corpora / one.place).is_dir()]
     if not there:
         raise CorpusError(
             "No folder of a known corpus was found.",
@@ -88,7 +88,7 @@ def scan(
     Raises:
         CorpusError: no usable file in the corpus's folder.
     """
-    folder = corpora / definition.name
+    folder = corpora / definition.place
     files = candidates(folder)
     utterances: dict[str, Utterance] = {}
     rejected: list[Rejected] = []
@@ -115,7 +115,7 @@ def scan(
             hint=f"check the folder; get the corpus: {definition.get}",
         )
     rows = tuple(utterances[key] for key in sorted(utterances))
-    manifest = Manifest(definition.name, definition.language, rows, definition.fingerprint)
+    manifest = Manifest(definition.name, definition.language, rows, definition.fingerprint, definition.folder or "")
     warnings = (*differences(definition, rows), *duplicates(definition.name, rows))
     return Scan(manifest, tuple(rejected), left_out, warnings)
 
@@ -135,6 +135,8 @@ def _examined(
 def _examine(definition: CorpusDefinition, reader: LabelReader, file: Candidate) -> Utterance | Rejected | None:
     if file.fault:
         return Rejected(file.printable, file.fault)
+    if reader.skips(file.relative):
+        return None
     try:
         return read_utterance(definition, reader.fields_of(file.relative), file.path, file.relative)
     except (CorpusError, AudioError) as error:

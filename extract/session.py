@@ -96,7 +96,7 @@ class Session:
 
     def choose(self, upstream: Upstream, name: str, manifest: Manifest, client: Client | None = None) -> Choice:
         """Sets the upstream's policy for a store."""
-        store, folder = self.store(manifest, name), self.corpora / manifest.corpus
+        store, folder = self.store(manifest, name), self.corpora / manifest.place
         if client is not None:
             model = Model(name, self.device, "", upstream.info.compute)
             choice = choose_on(client, model, store, self.batching, manifest, folder)
@@ -138,7 +138,7 @@ class Session:
         self, plan: Plan, upstream: Upstream, provenance: Provenance, manifest: Manifest, workers: int
     ) -> float:
         """How long a plan takes here: reading, and on a CPU beside it, computing; both measured on a sample."""
-        folder, threads = self.corpora / manifest.corpus, max(1, usable_cores() // workers)
+        folder, threads = self.corpora / manifest.place, max(1, usable_cores() // workers)
         sample_waveforms(manifest, folder, upstream, 1)  # warms up
         began = time.perf_counter()
         sample = sample_waveforms(manifest, folder, upstream)
@@ -165,7 +165,7 @@ class Session:
         An upstream that lies in a folder is loaded only where the session names the folder; one of the hub only
         where it is named: nothing is fetched unasked.
         """
-        store, recordings = Store(folder), self.corpora / manifest.corpus
+        store, recordings = Store(folder), self.corpora / manifest.place
         if not recordings.is_dir():
             return replace(verdict, recomputed="no recordings")
         named = [name for name in self.upstreams if store_name(name) == folder.name]
@@ -185,7 +185,7 @@ class Session:
         """For each upstream how far batched states lie from states alone, under each policy, and the one to choose."""
         for name in self.upstreams:
             upstream = self.load(name, [manifest])
-            found = measure(upstream, sample_waveforms(manifest, self.corpora / manifest.corpus, upstream))
+            found = measure(upstream, sample_waveforms(manifest, self.corpora / manifest.place, upstream))
             yield name, upstream.info, found, choose(found, upstream.device)
 
 
@@ -251,7 +251,7 @@ def _fill(
     with progress(f"{manifest.corpus} x {upstream.info.name}") as advance:
         summary = extract(
             manifest,
-            session.corpora / manifest.corpus,
+            session.corpora / manifest.place,
             upstream,
             folder,
             session.settings,

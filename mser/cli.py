@@ -12,6 +12,7 @@ from mser.terminal import MserGroup
 #: Name of a command -> its module and its name there. A module is imported when its command is asked for: looking into
 #: a cache needs neither the speech models' libraries nor those of audio.
 COMMANDS = {
+    "corpora": ("mser.corpora.cli", "corpora_group"),
     "inspect": ("mser.inspect.cli", "inspect_group"),
     "predict": ("mser.predict.cli", "predict_command"),
     "explain": ("mser.predict.cli", "explain_command"),
@@ -38,4 +39,4 @@ class LateGroup(MserGroup):
 @click.group(cls=LateGroup)
 @click.version_option(__version__)
 def main() -> None:
-    """Look into what mser has cached, and put a trained run to use."""
+    """Find corpora, look into what mser has cached, and put a trained run to use."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from mser.errors import ConfigError
 
@@ -106,12 +107,54 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: the file is missing or is no YAML.
     """
-    try:
+    with _reading_yaml(path):
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _reading_yaml(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError("A file could not be read.", file=path, found=error.strerror) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError("A file is not valid YAML.", file=path, found=error) from error
+
+
+def read_yaml_lines(path: Path) -> tuple[Any, dict[tuple[str, ...], int]]:
+    """The content of a YAML file, and the line of each key: path of keys (positions of lists among them) -> line.
+
+    Raises:
+        ConfigError: the file is missing or is no YAML, or a mapping has a key twice.
+    """
+    lines: dict[tuple[str, ...], int] = {}
+
+    def walk(node: yaml.Node, keys: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            parts = [(str(key.value), key.start_mark.line, value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = [(str(number), one.start_mark.line, one) for number, one in enumerate(node.value)]
+        else:
+            return
+        for name, line, value in parts:
+            if (*keys, name) in lines:
+                raise ConfigError(
+                    "A key is there twice; YAML keeps the last alone.",
+                    file=f"{path}:{line + 1}",
+                    field=".".join((*keys, name)),
+                    found=f"also in line {lines[(*keys, name)]}",
+                )
+            lines[(*keys, name)] = line + 1
+            walk(value, (*keys, name))
+
+    with _reading_yaml(path):
+        # libyaml, where it is there, is ten times as fast, and there are many definitions.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        root = yaml.compose(path.read_text(encoding="utf-8"), loader)
+        if root is None:
+            return None, lines
+        walk(root, ())
+        return SafeConstructor().construct_document(root), lines
 
 
 def read_json(path: Path) -> Any:

@@ -71,12 +71,19 @@ class Manifest:
         corpus, language: as in the definition.
         utterances: sorted by utterance_id.
         definition: fingerprint of the corpus definition it was parsed with.
+        folder: of the recordings below ``MSER_CORPORA``; the corpus's name if empty.
     """
 
     corpus: str
     language: str
     utterances: tuple[Utterance, ...]
     definition: str
+    folder: str = ""
+
+    @property
+    def place(self) -> str:
+        """The folder of the recordings below ``MSER_CORPORA``."""
+        return self.folder or self.corpus
 
     @property
     def fingerprint(self) -> str:
@@ -95,6 +102,7 @@ class Manifest:
                 "corpus": self.corpus,
                 "language": self.language,
                 "definition": self.definition,
+                **({"folder": self.folder} if self.folder else {}),
                 "fingerprint": self.fingerprint,
                 "utterances": len(self.utterances),
                 "rejected": len(rejected),
@@ -117,7 +125,7 @@ class Manifest:
                 f"There is no manifest of corpus {corpus!r}.", file=path, hint="run `make manifest` for its language"
             )
         head = _read_head(path.with_suffix(".json"))
-        manifest = cls(corpus, head["language"], _read_rows(path), head["definition"])
+        manifest = cls(corpus, head["language"], _read_rows(path), head["definition"], head.get("folder", ""))
         if manifest.fingerprint != head["fingerprint"]:
             raise ManifestError(
                 "The manifest was changed after it was made.",
@@ -177,7 +185,8 @@ def _read_head(path: Path) -> dict[str, Any]:
             hint="run `make manifest` again",
         )
     names = ("corpus", "language", "definition", "fingerprint")
-    if not isinstance(head, dict) or not all(isinstance(head.get(name), str) for name in names):
+    texts = isinstance(head, dict) and all(isinstance(head.get(name), str) for name in names)
+    if not texts or not isinstance(head.get("folder", ""), str) or leads_out(head.get("folder", "")):
         raise ManifestError(
             "The head of a manifest is damaged.", file=path, expected=", ".join(names), hint="run `make manifest` again"
         )

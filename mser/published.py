@@ -153,6 +153,18 @@ def emobox(utterances: Sequence[Utterance], folder: Path | None) -> list[Publish
 
 
 def _emobox_folds(utterances: Sequence[Utterance], rows: np.ndarray, folder: Path) -> list[PublishedFold]:
+    listed = emobox_lists(folder)
+    names = sorted({name for parts in listed.values() for part in parts.values() for name in part})
+    row_of = _match(utterances, rows, names, folder)
+    return [_emobox_fold(number, parts, row_of, folder) for number, parts in listed.items()]
+
+
+def emobox_lists(folder: Path) -> dict[int, dict[str, list[str]]]:
+    """The audio paths that EmoBox lists for a corpus: fold -> part (``train``, ``test``, for some ``valid``) -> paths.
+
+    Raises:
+        ProtocolError: there are no folds, or a file is missing or damaged.
+    """
     corpus = folder.name
     found = [path for path in folder.glob("fold_*") if re.fullmatch(r"fold_\d+", path.name) and path.is_dir()]
     numbers = sorted(int(path.name.removeprefix("fold_")) for path in found)
@@ -170,9 +182,7 @@ def _emobox_folds(utterances: Sequence[Utterance], rows: np.ndarray, folder: Pat
         valid = folder / f"fold_{number}/{corpus}_valid_fold_{number}.jsonl"
         listed[number] = {part: _listed(path) for part, path in places.items()}
         listed[number] |= {"valid": _listed(valid)} if valid.exists() else {}
-    names = sorted({name for parts in listed.values() for part in parts.values() for name in part})
-    row_of = _match(utterances, rows, names, folder)
-    return [_emobox_fold(number, parts, row_of, folder) for number, parts in listed.items()]
+    return listed
 
 
 def _emobox_fold(number: int, parts: dict[str, list[str]], row_of: dict[str, int], folder: Path) -> PublishedFold:

@@ -11,7 +11,7 @@ import soundfile
 
 from extract.manifest import Scan
 from mser.audio import read_pcm, read_waveform, scan_pcm
-from mser.corpus import CorpusDefinition
+from mser.corpora import CorpusDefinition
 from mser.errors import AudioError
 
 RATE = 16_000

@@ -15,10 +15,10 @@ from odd_corpus import CORPUS, RATE, healthy, noise, put, reasons
 
 import extract.manifest
 import mser.audio
-from extract.listing import candidates
 from extract.manifest import scan
 from mser.audio import PcmInfo, scan_pcm
 from mser.config import Workspace
+from mser.corpora.recordings import candidates
 from mser.errors import CorpusError
 from mser.manifest import Manifest
 

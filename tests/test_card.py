@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from toys import make_workspace
 
-from mser.corpus import CorpusDefinition
+from mser.corpora import CorpusDefinition
 from mser.errors import ConfigError
 from mser.model import ModelSettings
 from train.calibrate import calibration_block, calibration_blocks

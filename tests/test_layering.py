@@ -99,6 +99,10 @@ OWNERS = {
     "gradio": below("mser/serve/page.py"),
     "fastapi": below("mser/serve/page.py"),
     "uvicorn": below("mser/serve/server.py"),
+    "iso639": below("mser/languages.py"),
+    "httpx": below("extract/download/transfer.py"),
+    "py7zr": below("extract/download/unpack.py"),
+    "rarfile": below("extract/download/unpack.py"),
     "click": lambda path: path.name == "cli.py" or path in (Path("mser/terminal.py"), Path("train/options.py")),
 }
 
@@ -204,6 +208,13 @@ def test_the_commands_of_the_library_start_without_what_only_some_of_them_need()
 def test_the_library_and_its_command_line_load_nothing_heavy() -> None:
     loaded = loaded_by("mser", "mser.cli")
     assert hits(loaded, ["torch", "numpy", "sklearn", "dask", "h5py", "matplotlib", "plotly"]) == set()
+
+
+def test_the_catalogue_of_corpora_loads_neither_audio_nor_what_trains() -> None:
+    # It is asked before anything is there, and answers at once and offline.
+    loaded = loaded_by("mser.corpora.cli")
+    late = ["torch", "numpy", "soundfile", "torchaudio", "transformers", "sklearn", "h5py", "httpx", "extract", "train"]
+    assert hits(loaded, late) == set()
 
 
 def test_an_inspection_loads_neither_audio_nor_speech_models() -> None:

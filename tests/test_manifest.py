@@ -16,7 +16,7 @@ from conftest import WriteTone
 
 from extract.manifest import Scan, present, scan
 from mser.config import Workspace
-from mser.corpus import CorpusDefinition
+from mser.corpora import CorpusDefinition
 from mser.errors import CorpusError, ManifestError
 from mser.manifest import Manifest, read_manifests
 

@@ -23,7 +23,7 @@ from extract.cli import main
 from extract.manifest import scan
 from extract.states import Settings, extract
 from mser.config import Workspace
-from mser.corpus import CorpusDefinition
+from mser.corpora import CorpusDefinition
 from mser.errors import ManifestError, StoreError, UpstreamError
 from mser.manifest import Manifest
 from mser.store import Store

@@ -12,7 +12,7 @@ import numpy as np
 
 from mser.checkpoint import load_model
 from mser.config import DATA_FOLDER, read_json, read_yaml, split_adapter, write_text
-from mser.corpus import CorpusDefinition
+from mser.corpora import CorpusDefinition
 from mser.manifest import Utterance
 from mser.store import Provenance
 from train.data import LanguageData

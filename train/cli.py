@@ -11,7 +11,7 @@ import click
 
 from mser.config import Workspace, store_name
 from mser.cores import torch_threads
-from mser.corpus import CorpusDefinition, load_definitions
+from mser.corpora import CorpusDefinition, load_definitions
 from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings

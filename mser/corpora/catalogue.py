@@ -1,0 +1,61 @@
+"""All definitions there are: those that mser ships, and the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mser.config import DATA_FOLDER
+from mser.corpora.definition import CorpusDefinition
+from mser.errors import ConfigError
+from mser.languages import CODE, fault_of, name_of
+
+#: The definitions that mser ships.
+SHIPPED = DATA_FOLDER / "corpora"
+
+
+def load_definitions(extra: Path | None = None) -> dict[str, CorpusDefinition]:
+    """Every corpus definition by name, the user's own folder last so that it can replace one.
+
+    Args:
+        extra: the user's own folder of definitions (``MSER_DEFINITIONS``).
+
+    Raises:
+        ConfigError: a definition cannot be used, or ``extra`` is no folder.
+    """
+    return {definition.name: definition for definition in map(CorpusDefinition.from_yaml, definition_files(extra))}
+
+
+def definition_files(extra: Path | None = None) -> list[Path]:
+    """The files of :func:`load_definitions`, in that order.
+
+    Raises:
+        ConfigError: ``extra`` is no folder.
+    """
+    if extra is not None and not extra.is_dir():
+        raise ConfigError("The folder of own corpus definitions does not exist.", file=extra, field="MSER_DEFINITIONS")
+    folders = [SHIPPED, *([extra] if extra else [])]
+    return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+
+
+def corpora_of(languages: Iterable[str], definitions: Mapping[str, CorpusDefinition]) -> list[CorpusDefinition]:
+    """The definitions of the given languages, in that order.
+
+    Raises:
+        ConfigError: a language has no definition, or is none.
+    """
+    known = sorted({definition.language for definition in definitions.values()})
+    chosen = []
+    for language in languages:
+        of_language = [item for item in definitions.values() if item.language == language]
+        if not of_language:
+            fault = fault_of(language)
+            raise ConfigError(
+                f"No corpus of language {language!r} is defined.",
+                field="LANG",
+                expected=CODE if fault else f"one or several of: {' '.join(known)}",
+                found=f"{language}: {fault}" if fault else f"{language} ({name_of(language)})",
+                hint="choose one of these, or add a definition: `mser corpora new FOLDER` proposes one",
+            )
+        chosen += of_language
+    return chosen

@@ -1,0 +1,160 @@
+"""Looks at a folder of recordings and drafts its definition."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mser.config import write_text
+from mser.corpora.definition import CorpusDefinition
+from mser.corpora.outcome import Outcome, read_names
+from mser.corpora.proposal import Proposal, Question, composed, propose, refuse
+from mser.corpora.recordings import candidates
+from mser.corpora.tables import Sheet, sheets_of
+from mser.corpora.writing import Head, definition_text, open_questions
+from mser.errors import ConfigError, CorpusError
+from mser.languages import CODE, code_of, fault_of, name_of
+
+#: Recordings that stand in the definition as examples.
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A definition that was proposed.
+
+    Attributes:
+        files: recordings looked at.
+        outcome: what the definition makes of them.
+    """
+
+    text: str
+    definition: CorpusDefinition
+    proposal: Proposal
+    questions: tuple[Question, ...]
+    files: int
+    outcome: Outcome
+
+
+def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -> Draft:
+    """Proposes a definition by the names of the recordings in a folder, and tables that lie beside them.
+
+    Args:
+        language: that is spoken; guessed where the emotions' words tell it.
+
+    Raises:
+        CorpusError: there are no recordings, or nothing in their names looks like emotions.
+        ConfigError: the language is no ISO 639 code, or is not given and cannot be guessed.
+    """
+    if language and (fault := fault_of(language)):
+        raise ConfigError("This is no language.", field="--language", expected=CODE, found=f"{language}: {fault}")
+    paths = _recordings(folder)
+    some = composed(paths)
+    proposal = propose(some, language)
+    sheets: list[Sheet] = []
+    if proposal is None or proposal.speaker is not None:
+        sheets = sheets_of(folder, some)
+        proposal = propose(some, language, sheets)
+    if proposal is None:
+        raise refuse(some, folder, _columns(sheets))
+    proposal = _with_language(proposal, folder)
+    # A link is known by its own name, not by that of what it leads to.
+    called = Path(os.path.abspath(folder)).name
+    name = name or re.sub(r"[^\w.-]+", "_", called).strip("_.").lower() or "corpus"
+    head = Head(name, called, proposal.language, licence, "" if called == name else called)
+    definition = _definition(proposal, head)
+    outcome = read_names(definition.reader(folder), paths)
+    text = definition_text(proposal, head, _examples(outcome) if proposal.table is None else {})
+    return Draft(text, definition, proposal, tuple(open_questions(proposal, head)), len(paths), outcome)
+
+
+def _recordings(folder: Path) -> list[PurePosixPath]:
+    if not folder.is_dir():
+        raise CorpusError("There is no such folder.", file=folder, expected="a folder of recordings")
+    found = candidates(folder)
+    # Names of recordings that are yet to be converted tell as much.
+    paths = [one.relative for one in found if not one.fault or "cannot be decoded" in one.fault]
+    if len(paths) < 2:
+        raise CorpusError(
+            "There are no recordings in this folder.",
+            file=folder,
+            expected="at least two, such as .wav or .flac, in it or in folders below it",
+            found=f"{len(paths)}" + (f"; {found[0].printable}: {found[0].fault}" if found and found[0].fault else ""),
+            hint="unpack archives first, and give the folder that holds what they held",
+        )
+    return paths
+
+
+def _columns(sheets: Sequence[Sheet]) -> dict[str, str]:
+    return {
+        f"{sheet.file}, column {column}": ", ".join(sorted({value for value in values if value})[:6])
+        for sheet in sheets
+        for column, values in sheet.columns.items()
+    }
+
+
+def _with_language(proposal: Proposal, folder: Path) -> Proposal:
+    """The proposal with a language: its own, or one that the folder is named after."""
+    if proposal.language:
+        return proposal
+    words = re.split(r"[^a-z]+", Path(os.path.abspath(folder)).name.lower())
+    named = sorted({code for word in words if len(word) > 3 and (code := code_of(word))})
+    if len(named) == 1:
+        question = Question("language", f"Is the language {name_of(named[0])}, as the folder is named?")
+        return replace(proposal, language=named[0], questions=(question, *proposal.questions))
+    labels = ", ".join(sorted(proposal.labelling.readings))
+    raise ConfigError(
+        "The language of this corpus cannot be guessed.",
+        file=folder,
+        field="--language",
+        expected=CODE,
+        found=f"labels that are used in corpora of many languages: {labels}",
+        hint="say which is spoken: --language de, for instance",
+    )
+
+
+def _definition(proposal: Proposal, head: Head) -> CorpusDefinition:
+    readings = proposal.labelling.readings
+    given: dict[str, Any] = {"name": head.name, "title": head.title, "language": head.language, "folder": head.folder}
+    return CorpusDefinition(
+        **{key: value for key, value in given.items() if value},
+        licence=head.licence or "unknown",
+        citation="unknown",
+        get="unknown",
+        emotions={value: None if read is None else read.label for value, read in readings.items()},
+        pattern=proposal.pattern,
+        table=proposal.table,
+        speaker=proposal.speaker,
+        genders=dict(proposal.genders),
+    )
+
+
+def _examples(outcome: Outcome) -> dict[str, dict[str, Any]]:
+    """A few files, of other labels and mostly of other speakers, with what is read from them."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, emotion in enumerate(sorted(outcome.emotions)[:EXAMPLES]):
+        of_emotion = [one for one in outcome.utterances if one.emotion == emotion]
+        one = of_emotion[number * len(of_emotion) // EXAMPLES]
+        kept = {key: value for key, value in one.fields.items() if value and key != "emotion"}
+        found[str(one.path)] = {"emotion": one.emotion, **kept}
+    return found
+
+
+def write_draft(one: Draft, path: Path) -> CorpusDefinition:
+    """Writes the definition, and reads it again.
+
+    Raises:
+        ConfigError: the file exists.
+    """
+    if path.exists():
+        raise ConfigError(
+            "A definition of this name exists, and is not overwritten.",
+            file=path,
+            hint="give another file with --out, or another --name, or remove it",
+        )
+    write_text(path, one.text)
+    return CorpusDefinition.from_yaml(path)
