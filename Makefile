@@ -28,7 +28,7 @@ export UPSTREAMS
 endif
 EXPORTED := MSER_DEFINITIONS DTYPE LAYERS FRAMES POOLED WINDOW OVERLAP COMPUTE BATCHING SCHEDULER WAIT RECOMPUTE \
 	REPLACE_CHANGED EPOCHS SEARCH_EPOCHS CANDIDATES STRATEGIES METHODS PROTOCOL PUBLISHED PLACEMENT MISSING SET RUN \
-	SEEDS PROTOCOLS LABELS SHOTS WORKERS TENSORBOARD MSER_TEST_UPSTREAM
+	SEEDS PROTOCOLS LABELS SHOTS DRAWS MAPPING WORKERS CORPUS TENSORBOARD MSER_TEST_UPSTREAM
 $(foreach name,$(EXPORTED),$(if $($(name)),$(eval export $(name))))
 
 VENV ?= .venv
@@ -38,7 +38,7 @@ RUN_PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.mser-ready
 BY_LANGUAGE := $(if $(LANGUAGES),--language "$(LANGUAGES)")
 
-.PHONY: help setup demo manifest plan extract search train benchmark serve inspect verify test lint clean
+.PHONY: help setup demo download manifest plan extract search train benchmark adapt serve inspect verify test lint clean
 
 help: ## print this
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -47,6 +47,7 @@ help: ## print this
 	@echo
 	@echo "Variables (default):"
 	@echo "  LANG              languages such as de or \"de it\"; on the command line only (all there are)"
+	@echo "  CORPUS            corpora to download, by name or alias, such as emodb (all of LANG)"
 	@echo "  UPSTREAMS         speech models: acoustic names, registry names, hub ids, folders"
 	@echo "                    (extract: acoustic; search and train: all that are cached)"
 	@echo "  MSER_CORPORA      folder with a folder for each corpus, only read (corpora)"
@@ -69,6 +70,8 @@ help: ## print this
 	@echo "  METHODS           train: (logistic fixed random searched multi-domain), all, or of mser-train fit --help"
 	@echo "                    benchmark: (all), or of mser-train benchmark --help"
 	@echo "  PROTOCOLS, LABELS, SHOTS   of the benchmark (within zero-shot few-shot; emotions valence; 1 5 10)"
+	@echo "  SHOTS, DRAWS, MAPPING   of adapt: labelled clips an emotion, random draws, what emotions count as"
+	@echo "                    (1 5 10 20 all; 10; emotions: every one for itself)"
 	@echo "  STRATEGIES        of a search (beta random fixed), or of mser-train search --help"
 	@echo "  PROTOCOL          of test folds: speakers, random-70-10-20, serab, emobox (speakers)"
 	@echo "  PUBLISHED         folder of the fold files of PROTOCOL=emobox (none)"
@@ -77,7 +80,7 @@ help: ## print this
 	@echo "  SET               other settings, such as \"fit.loss.mixup=0.4 model.dropout=0.5\" (none)"
 	@echo "  EPOCHS, SEARCH_EPOCHS, CANDIDATES   of training, of a search, of random search (see mser-train --help)"
 	@echo "  WORKERS           processes (search and train: one a core; extract: one a GPU, else this one alone)"
-	@echo "  RUN               name of the run folder (train: made from the inputs; benchmark: benchmark)"
+	@echo "  RUN               name of the run folder (train: made from the inputs; benchmark: benchmark; adapt: the only one)"
 	@echo "  TENSORBOARD       1: search and train write curves for TensorBoard; needs mser[tensorboard] (none)"
 	@echo "  DEMO_HOME         folder of the demo (work/demo)"
 	@echo "  PYTHON, VENV      interpreter 3.11 or 3.12 (first found), environment (.venv)"
@@ -103,6 +106,9 @@ demo: $(READY) ## both stages on small synthetic corpora; ends with a report to 
 DEMO_SETTINGS := --upstreams "acoustic random-tiny-wav2vec2" --features frames --frame-rate 5 \
 	--epochs 20 --search-epochs 8 --candidates 2
 
+download: $(READY) ## get the languages' corpora, or those of CORPUS; what to do by hand where there is no open link
+	$(RUN_PYTHON) -m extract download $(BY_LANGUAGE)
+
 manifest: $(READY) ## list the recordings of the languages' corpora: labels, speakers, hashes
 	$(RUN_PYTHON) -m extract manifest $(BY_LANGUAGE)
 
@@ -120,6 +126,9 @@ train: $(READY) ## train and test all methods on the cached languages; write the
 
 benchmark: $(READY) ## ask METHODS (all systems of the field) on all languages and pairs; write the leaderboard
 	$(RUN_PYTHON) -m train benchmark $(BY_LANGUAGE)
+
+adapt: $(READY) ## take run RUN to the new language LANG: zero-shot, unlabelled, SHOTS labelled clips, from scratch
+	$(RUN_PYTHON) -m train adapt $(BY_LANGUAGE)
 
 serve: $(READY) ## a local page: drop or record a clip, see what run RUN says of it (needs mser[serve])
 	$(VENV)/bin/mser serve

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mser.averaged import AveragedModel
 from mser.config import warn_of_damage, written_whole
 from mser.errors import MserError, RunError
 from mser.faithful import FaithfulModel
@@ -19,9 +20,9 @@ from mser.nas.genotype import Genotype
 
 SCHEMA_VERSION = 2
 #: Every kind of model, by the name that files use.
-Model = MultiGateModel | FaithfulModel
-KINDS: dict[str, type[MultiGateModel] | type[FaithfulModel]] = {
-    one.kind: one for one in (MultiGateModel, FaithfulModel)
+Model = MultiGateModel | FaithfulModel | AveragedModel
+KINDS: dict[str, type[MultiGateModel] | type[FaithfulModel] | type[AveragedModel]] = {
+    one.kind: one for one in (MultiGateModel, FaithfulModel, AveragedModel)
 }
 
 
@@ -31,6 +32,7 @@ def save_model(path: Path, model: Model, facts: dict[str, Any]) -> None:
     Args:
         facts: fingerprints, seed and the like; JSON-able.
     """
+    networks = model.members.domains if isinstance(model, AveragedModel) else model.domains
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     head = {
         "schema_version": SCHEMA_VERSION,
@@ -44,7 +46,7 @@ def save_model(path: Path, model: Model, facts: dict[str, Any]) -> None:
                 "genotype": one.genotype.to_dict(),
                 "experts": one.experts,
             }
-            for one in model.domains.values()
+            for one in networks.values()
         ],
         "facts": facts,
     }

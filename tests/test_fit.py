@@ -346,3 +346,44 @@ def test_training_leaves_the_random_generators_as_they_were() -> None:
     fit_one(model, {"de": loader_of()}, {"de": TRAIN})
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def pair_of(trunk: float | None, together: bool = False, settings: FitSettings = QUICK) -> list[dict[str, Tensor]]:
+    """Weights of two models of two languages after training with a rate of their own for the projections."""
+    loaders = {"de": loader_of(), "it": loader_of(seed=1)}
+    rows = dict.fromkeys(loaders, TRAIN)
+    replicas = [Replica(model_of("de", "it"), rows, seed) for seed in (0, 1)]
+    more = {} if trunk is None else {"trunk": trunk}
+    fit(replicas, loaders, rows, settings, together=together, **more)  # type: ignore[arg-type]
+    return [one.model.state_dict() for one in replicas]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_trunk_at_no_rate_stays_bit_for_bit_and_all_else_is_trained(together: bool) -> None:
+    before = model_of("de", "it").state_dict()
+    for found in pair_of(0.0, together):
+        trained_names = {name for name, value in found.items() if not torch.equal(value, before[name])}
+        assert not [name for name in trained_names if name.startswith("projections.")]
+        # A gate over one expert has nothing to learn, and a language's standard is no parameter.
+        still = ("gate.logits", "shift", "scale")
+        assert trained_names == {
+            name for name in before if not name.startswith("projections.") and not name.endswith(still)
+        }
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_trunk_at_the_whole_rate_is_the_default_bit_for_bit(together: bool) -> None:
+    for found, default in zip(pair_of(1.0, together), pair_of(None, together), strict=True):
+        assert all(torch.equal(value, default[name]) for name, value in found.items())
+
+
+def test_a_trunk_at_a_tenth_of_the_rate_goes_a_tenth_of_a_step() -> None:
+    one_step = replace(QUICK, epochs=1, batch_size=72)
+    before = model_of("de", "it").state_dict()
+    tenth, whole = (pair_of(trunk, settings=one_step)[0] for trunk in (0.1, 1.0))
+    for name, value in before.items():
+        if name.startswith("projections."):
+            torch.testing.assert_close(tenth[name] - value, 0.1 * (whole[name] - value), rtol=1e-3, atol=1e-7)
+            assert not torch.equal(whole[name], value)
+        else:
+            assert torch.equal(tenth[name], whole[name])

@@ -61,13 +61,22 @@ def test_variables_reach_the_commands_and_unset_ones_do_not(environment: Path) -
     assert "\nUPSTREAMS=" not in make(environment, "train")
 
 
+def test_corpora_are_downloaded_by_language_or_by_name(environment: Path) -> None:
+    assert "arguments: -m extract download --language de it\n" in make(environment, "download", "LANG=de it")
+    said = make(environment, "download", "CORPUS=emodb urdu")
+    assert "arguments: -m extract download\n" in said
+    assert "\nCORPUS=emodb urdu\n" in said
+
+
 def test_make_alone_prints_every_target_and_every_variable(environment: Path) -> None:
     said = make(environment)
-    for target in "setup demo manifest extract search train serve inspect verify test lint clean".split():
+    targets = "setup demo download manifest extract search train serve inspect verify test lint clean"
+    for target in targets.split():
         assert f"\n  {target} " in said
-    for (
-        variable
-    ) in "LANG UPSTREAMS MSER_CORPORA MSER_HOME MSER_DEFINITIONS DEVICE SEEDS METHODS WORKERS RUN TENSORBOARD".split():
+    variables = (
+        "LANG CORPUS UPSTREAMS MSER_CORPORA MSER_HOME MSER_DEFINITIONS DEVICE SEEDS METHODS WORKERS RUN TENSORBOARD"
+    )
+    for variable in variables.split():
         assert f"\n  {variable} " in said
 
 

@@ -16,6 +16,7 @@ from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings
 from mser.terminal import MserGroup, Words, console, home_option, print_table, progress_bar
+from train.adapt.cli import adapt_command
 from train.benchmark.cli import benchmark_command, leaderboard_command
 from train.calibrate import calibration_block, calibration_blocks
 from train.card import write_card
@@ -41,6 +42,7 @@ def main() -> None:
     """Stage two: search, training and evaluation on cached states. No audio, no network."""
 
 
+main.add_command(adapt_command)
 main.add_command(benchmark_command)
 main.add_command(leaderboard_command)
 

@@ -87,6 +87,7 @@ def fit(
     settings: FitSettings,
     shared_labels: Mapping[str, Tensor] | None = None,
     together: bool = False,
+    trunk: float = 1.0,
 ) -> list[Fitted]:
     """Trains the models of ``replicas`` in place.
 
@@ -95,11 +96,12 @@ def fit(
         shared_labels: for each language (E_g,) the index of each of its emotions among all languages' emotions,
             for a contrastive loss across languages; the language's own indices if not given.
         together: as one program where their structures are alike and can be stacked; the others one by one.
+        trunk: factor of the rate for what languages share, the projections; 0: they stay as they are.
     """
     found: dict[int, Fitted] = {}
     for numbers in grouped(replicas) if together else [[number] for number in range(len(replicas))]:
         chosen = [replicas[number] for number in numbers]
-        fitted = _fit_what_fits(chosen, loaders, population, settings, shared_labels)
+        fitted = _fit_what_fits(chosen, loaders, population, settings, shared_labels, trunk)
         found.update(zip(numbers, fitted, strict=True))
     return [found[number] for number in range(len(replicas))]
 
@@ -110,6 +112,7 @@ def _fit_what_fits(
     population: Mapping[str, np.ndarray],
     settings: FitSettings,
     shared_labels: Mapping[str, Tensor] | None,
+    trunk: float,
 ) -> list[Fitted]:
     """Trains replicas as one program, or as two of half the size where the device's memory is too small."""
     began = [{name: value.clone() for name, value in one.model.state_dict().items()} for one in replicas]
@@ -117,7 +120,7 @@ def _fit_what_fits(
     def trained() -> list[Fitted]:
         for replica, values in zip(replicas, began, strict=True):
             replica.model.load_state_dict(values)
-        return Training(replicas, loaders, population, settings, shared_labels).run()
+        return Training(replicas, loaders, population, settings, shared_labels, trunk).run()
 
     if len(replicas) == 1:
         return with_less_memory(trained, loaders.values())
@@ -130,7 +133,7 @@ def _fit_what_fits(
     found: list[Fitted] = []
     for half in (replicas[: len(replicas) // 2], replicas[len(replicas) // 2 :]):
         # Anew from the start: a half may cut through a seed's group.
-        found += fit(half, loaders, population, settings, shared_labels, together=True)
+        found += fit(half, loaders, population, settings, shared_labels, together=True, trunk=trunk)
     return found
 
 
@@ -163,7 +166,9 @@ class Training:
         population: Mapping[str, np.ndarray],
         settings: FitSettings,
         shared_labels: Mapping[str, Tensor] | None,
+        trunk: float = 1.0,
     ) -> None:
+        self.trunk = trunk
         self.replicas, self.loaders, self.population, self.settings = list(replicas), loaders, population, settings
         self.device = next(iter(loaders.values())).device
         self.steps = math.ceil(sum(len(rows) for rows in population.values()) / settings.batch_size)
@@ -193,15 +198,17 @@ class Training:
     def _optimizer(self) -> torch.optim.Optimizer:
         named = self.program.parameters()
         mixtures = [value for name, value in named.items() if is_mixture(name)]
-        weights = [value for name, value in named.items() if not is_mixture(name)]
         settings = self.settings
-        return torch.optim.AdamW(
-            [
-                {"params": weights, "lr": settings.rate, "weight_decay": settings.decay},
-                {"params": mixtures, "lr": settings.mixture_rate, "weight_decay": 0.0},
-            ],
-            fused=True,
-        )
+        # One group of all weights unless the trunk has a rate of its own: groups decide how steps are fused.
+        trunk = {name for name in named if ".projections." in name} if self.trunk != 1 else set()
+        weights = [value for name, value in named.items() if not is_mixture(name) and name not in trunk]
+        shared = [named[name] for name in sorted(trunk)]
+        groups = [
+            {"params": weights, "lr": settings.rate, "weight_decay": settings.decay},
+            {"params": mixtures, "lr": settings.mixture_rate, "weight_decay": 0.0},
+            {"params": shared, "lr": settings.rate * self.trunk, "weight_decay": settings.decay},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
     def run(self) -> list[Fitted]:
         """Trains all replicas to the end, or until each has stopped."""

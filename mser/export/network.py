@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mser.errors import RunError
 from mser.faithful import FaithfulModel
 from mser.loader import Batch
+from mser.model import MultiGateModel
 from mser.nas.operations import BidirectionalGRU
 from mser.predict.head import TrainedHead
 
@@ -68,13 +69,14 @@ class HeadNetwork(nn.Module):
     def __init__(self, head: TrainedHead) -> None:
         super().__init__()
         model = head.model
-        if isinstance(model, FaithfulModel):
+        if not isinstance(model, MultiGateModel):
+            what = "The authors' network" if isinstance(model, FaithfulModel) else "The mean of several networks"
             raise RunError(
-                "The authors' network cannot be exported.",
+                f"{what} cannot be exported.",
                 file=head.path,
-                field="method",
-                expected="heads with a genotype",
-                found="faithful",
+                field="kind",
+                expected=f"{MultiGateModel.kind}: one network a language, with a genotype",
+                found=model.kind,
                 hint="give a run's model for use, or train one with METHODS=fixed",
             )
         network: Any = copy.deepcopy(model.network(head.language))

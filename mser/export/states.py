@@ -13,6 +13,7 @@ from mser.errors import MserError, StoreError
 from mser.experts import Expert, frames_expert, pooled_expert
 from mser.loader import Batch, Loader
 from mser.manifest import read_manifests
+from mser.model import MultiGateModel
 from mser.predict.head import TrainedHead
 from mser.store import Store
 
@@ -108,8 +109,10 @@ def made_up(head: TrainedHead, reason: str) -> Sample:
 
 def standards(head: TrainedHead) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Mean and deviation (L, D) of the states of each upstream that the head uses; 0 where a feature does not vary."""
-    network = head.model.networks[f"lang_{head.language}"]
-    found = {}
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    if not isinstance(head.model, MultiGateModel):
+        return found
+    network = head.model.network(head.language)
     for number, mix in zip(getattr(network, "used", ()), getattr(network, "mixes", ()), strict=True):
         deviation = torch.where(mix.scale > 0, 1 / mix.scale.clamp(min=1e-12), 0.0)
         found[head.model.experts[number].name] = (mix.shift, deviation)

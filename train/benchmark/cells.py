@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mser.errors import ProtocolError
 from mser.labels import load_labels
 from mser.protocol import Split, everyone
+from train.halves import draw_shots, speaker_halves
 from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part, Task
 
 #: Label sets: all emotions, or the sign of their valence, neutral counted as positive (as Latif et al. 2019 have it).
@@ -93,19 +93,7 @@ def halves(language: Language) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ProtocolError: a single speaker, who cannot be adapted to and be tested as well.
     """
-    speakers = np.array([row.speaker_id for row in language.utterances])
-    emotions = np.array([row.emotion for row in language.utterances])
-    if len(set(speakers)) < 2:
-        raise ProtocolError(
-            f"The target {language.name} has a single speaker, who cannot be adapted to and be tested as well.",
-            field="speaker",
-            expected="2 speakers or more",
-            found=", ".join(sorted(set(speakers.tolist()))),
-            hint="add recordings of other speakers, or use it as a source only",
-        )
-    splitter = StratifiedGroupKFold(2, shuffle=True, random_state=0)
-    first, second = (test for _, test in splitter.split(speakers, emotions, speakers))
-    return first, second
+    return speaker_halves(language.utterances, language.name)
 
 
 def part_of(language: Language, rows: np.ndarray, emotions: Sequence[str], labels: str) -> Part:
@@ -122,10 +110,8 @@ def drawn(part: Part, emotions: Sequence[str], k: int, seed: int) -> Part:
     Raises:
         ProtocolError: a label of which there is none.
     """
-    chosen: list[np.ndarray] = []
     for number, emotion in enumerate(emotions):
-        own = np.flatnonzero(part.labels == number)
-        if not len(own):
+        if number not in part.labels:
             raise ProtocolError(
                 f"The target {part.language.name} has no labelled utterance of {emotion} to learn from.",
                 field="emotion",
@@ -133,8 +119,7 @@ def drawn(part: Part, emotions: Sequence[str], k: int, seed: int) -> Part:
                 found=f"0 of {len(part)} utterances",
                 hint="add recordings of it by other speakers",
             )
-        chosen.append(np.random.default_rng([seed, number]).permutation(own)[:k])
-    return part.at(np.sort(np.concatenate(chosen)))
+    return part.at(draw_shots(part.labels, len(emotions), k, seed))
 
 
 @dataclass(frozen=True)

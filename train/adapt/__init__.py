@@ -1,0 +1,1 @@
+"""A new language onto a trained run: zero-shot, without labels, with k labelled clips an emotion, and from scratch."""

@@ -1,0 +1,47 @@
+"""The model of the new language that is to be used: tuned on every labelled clip; none is left to test it on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mser.averaged import AveragedModel
+from mser.checkpoint import save_model
+from train.adapt.study import Adaptation
+from train.adapt.ways import Adapter
+
+#: The way whose model is kept: of several labelled clips the trunk stays as it is.
+KEPT = "shots"
+
+
+def model_for_use(adaptation: Adaptation, folder: Path) -> Path:
+    """Trains the way :data:`KEPT` on all clips of the language, standardised by all of them, and writes its model.
+
+    It is written like any run's model, so that ``mser predict`` takes the folder; it is not calibrated, as no speakers
+    are left to calibrate it on.
+    """
+    start, target = adaptation.open()
+    settings = adaptation.settings
+    adapter = Adapter(start, target, settings, torch.device(adaptation.device), adaptation.placement)
+    standard = target.standard(np.arange(len(target.labels)))
+    labels = target.labels[target.rows]
+    model: AveragedModel = adapter.tuned(adapter.begun(standard), target.rows, labels, 0, settings.tuning, 0.0)
+    stores = {name: asdict(next(iter(own.values())).provenance) for name, own in target.data.stores.items()}
+    facts = {
+        "method": f"adapted-{KEPT}",
+        "from": {"model": str(start.path), "method": start.facts.get("method"), "data": start.facts.get("data")},
+        "mapping": target.mapping.name,
+        "seed": 0,
+        "data": {target.name: target.data.fingerprint},
+        "features": asdict(start.features),
+        "normalise": "none",
+        "stores": {target.name: stores},
+        "temperature": {},
+        "labelled": len(target.rows),
+    }
+    path = folder / "model.safetensors"
+    save_model(path, model.cpu(), facts)
+    return path

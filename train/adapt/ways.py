@@ -1,0 +1,261 @@
+"""The ways onto a new language, and what each says of the half of the speakers that is tested.
+
+n utterances of the test half, E emotions of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from mser.averaged import AveragedModel, member_name
+from mser.config import fingerprint
+from mser.loader import Loader
+from mser.mapping import LabelMapping
+from mser.model import Domain, MultiGateModel, Prior
+from mser.nas.genotype import fixed_genotype
+from mser.probe import fit_logistic
+from mser.transfer import Standard, averaged_gates, distances, new_language, standardised_by
+from train.adapt.target import Start, Target
+from train.fit import FitSettings, Replica, fit, predict
+from train.halves import draw_shots
+from train.objective import LossSettings
+
+ALONE = LossSettings(contrastive="none")
+#: Pseudo-labels: the share of each emotion's most confident clips that is learned from.
+CONFIDENT = 0.5
+
+
+@dataclass(frozen=True)
+class Way:
+    """One row of the study.
+
+    Attributes:
+        needs: ``nothing`` of the language, ``unlabelled`` clips of it, or ``shots``. scratch: it knows no run.
+    """
+
+    name: str
+    title: str
+    needs: str
+    scratch: bool = False
+
+
+WAYS = (
+    Way("averaged", "every language's network, gates averaged", "nothing"),
+    Way("nearest", "the nearest language's network; unlabelled clips tell which", "unlabelled"),
+    Way("averaged-unlabelled", "every network, on the language's own mean and deviation", "unlabelled"),
+    Way("nearest-unlabelled", "the nearest network, on the language's own mean and deviation", "unlabelled"),
+    Way("self-trained", "its own network, tuned on what all networks are sure of", "unlabelled"),
+    Way("shots", "new gate, layer mix, branches and head; shared trunk frozen", "shots"),
+    Way("shots-gentle", "the same, the trunk tuned at a tenth of the rate", "shots"),
+    Way("scratch", "the fixed network, from scratch", "shots", scratch=True),
+    Way("scratch-logistic", "logistic regression, all layers averaged", "shots", scratch=True),
+)
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """Of the trainings on the new language.
+
+    Attributes:
+        tuning: on top of the run's network. gentle: factor of the rate for the trunk where it is tuned.
+        scratch: of a network that begins anew.
+    """
+
+    tuning: FitSettings = field(default_factory=lambda: FitSettings(epochs=10, least_steps=30, loss=ALONE))
+    gentle: float = 0.1
+    scratch: FitSettings = field(default_factory=lambda: FitSettings(epochs=10, least_steps=300, loss=ALONE))
+
+    @property
+    def key(self) -> str:
+        return fingerprint([repr(self), CONFIDENT])
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer: probabilities (n, E) of the test half, over these emotions.
+
+    Attributes:
+        k: labelled clips an emotion; 0 for none, None for all there are. shots: rows that were learned from.
+    """
+
+    way: str
+    k: int | None
+    emotions: tuple[str, ...]
+    probabilities: np.ndarray
+    shots: np.ndarray
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of one draw.
+
+    Attributes:
+        adapt: rows of the other half: whose states may be looked at, and of which the shots are drawn. test: rows.
+    """
+
+    draw: int
+    number: int
+    adapt: np.ndarray
+    test: np.ndarray
+
+
+class Adapter:
+    """All ways of one run onto one language."""
+
+    def __init__(self, start: Start, target: Target, settings: AdaptSettings, device: torch.device, placement: str):
+        self.start, self.target, self.settings, self.device = start, target, settings, device
+        self.model = start.model.to(device)
+        self.loader: Loader = target.loader(device, placement)
+        #: E of the language, each with the run's emotions that count as it.
+        parts = target.mapping.parts(start.emotions)
+        self.parts: Mapping[str, Sequence[str]] = {one: parts.get(one, []) for one in target.emotions}
+
+    def nearest(self, standard: Standard) -> str:
+        """The language of the run whose states lie nearest."""
+        found = self.distances(standard)
+        return min(found, key=lambda name: found[name])
+
+    def distances(self, standard: Standard) -> dict[str, float]:
+        """How far the states of each of the run's languages lie."""
+        there = {name: (shift.to(self.device), scale.to(self.device)) for name, (shift, scale) in standard.items()}
+        return distances(self.model, there)
+
+    def answers(self, half: Half, shots: Sequence[int | None]) -> Iterator[Said]:
+        """What every way says of a half's test."""
+        nobody, languages = half.test[:0], list(self.model.domains)
+        every = averaged_gates(self.model)
+        yield Said("averaged", 0, *self.of_networks(every, languages, half.test), nobody)
+        if not len(half.adapt):
+            return  # a single speaker: nothing may be learned of the language, not even which one is near
+        standard = self.target.standard(half.adapt)
+        near = self.nearest(standard)
+        own, own_every = standardised_by(self.model, standard), standardised_by(every, standard)
+        yield Said("nearest", 0, *self.of_networks(self.model, [near], half.test), nobody)
+        yield Said("averaged-unlabelled", 0, *self.of_networks(own_every, languages, half.test), nobody)
+        yield Said("nearest-unlabelled", 0, *self.of_networks(own, [near], half.test), nobody)
+        sure, labels = confident(*self.of_networks(own_every, languages, half.adapt), self.target.emotions, half.adapt)
+        if len(sure) > 1 and len(np.unique(labels)) > 1:
+            model = self.tuned(self.begun(standard), sure, labels, half.draw, self.settings.tuning, 0.0)
+            yield Said("self-trained", 0, self.target.emotions, self.said(model, half.test), nobody)
+        for k in shots:
+            rows = self.shots_of(half, k)
+            for name, said in self.on_shots(half, rows, standard).items():
+                yield Said(name, k, self.target.emotions, said, rows)
+
+    def on_shots(self, half: Half, rows: np.ndarray, standard: Standard) -> dict[str, np.ndarray]:
+        """What each way with labelled clips says, (n, E)."""
+        settings, labels = self.settings, self.target.labels[rows]
+        if len(np.unique(labels)) < 2:
+            return {}
+        frozen = self.tuned(self.begun(standard), rows, labels, half.draw, settings.tuning, 0.0)
+        gentle = self.tuned(self.begun(standard), rows, labels, half.draw, settings.tuning, settings.gentle)
+        anew = self.tuned(self.anew(standard, half.draw), rows, labels, half.draw, settings.scratch, 1.0)
+        found = {name: self.said(model, half.test) for name, model in
+                 {"shots": frozen, "shots-gentle": gentle, "scratch": anew}.items()}  # fmt: skip
+        return {**found, "scratch-logistic": self.logistic(rows, half, standard)}
+
+    def shots_of(self, half: Half, k: int | None) -> np.ndarray:
+        """Rows of k labelled clips of each emotion by the speakers that are not tested."""
+        there = half.adapt[self.target.labels[half.adapt] >= 0]
+        return there[draw_shots(self.target.labels[there], len(self.target.emotions), k, [half.draw, half.number])]
+
+    def begun(self, standard: Standard) -> AveragedModel:
+        """Networks of the new language that begin as those of each of the run's languages."""
+        begins = list(self.model.domains)
+        return new_language(self.model, begins, self.target.name, self.parts, standard).to(self.device)
+
+    def anew(self, standard: Standard, seed: int) -> AveragedModel:
+        """A network that knows nothing of the run: the fixed structure, drawn by the seed."""
+        experts = self.model.experts
+        prior = Prior(Prior.uniform(experts).layers, torch.zeros(len(experts)), standard)
+        genotype = fixed_genotype(self.start.upstreams, self.start.features.space)
+        torch.manual_seed(seed)
+        domain = Domain(member_name(self.target.name, "scratch"), self.target.emotions, genotype, prior)
+        return AveragedModel([domain], experts).to(self.device)
+
+    def tuned(
+        self, model: AveragedModel, rows: np.ndarray, labels: np.ndarray, seed: int, settings: FitSettings, trunk: float
+    ) -> AveragedModel:
+        """The model, each of its networks trained on these rows with these labels."""
+        kept = self.loader.labels.clone()
+        self.loader.labels[torch.from_numpy(rows)] = torch.from_numpy(labels)
+        try:
+            names = model.names[self.target.name]
+            each = dict.fromkeys(names, rows)
+            fit([Replica(model.members, each, seed)], dict.fromkeys(names, self.loader), each, settings, trunk=trunk)
+        finally:
+            self.loader.labels.copy_(kept)
+        return model.eval()
+
+    def said(self, model: AveragedModel, rows: np.ndarray) -> np.ndarray:
+        return predict(model, self.target.name, self.loader, rows)[0]
+
+    def of_networks(
+        self, model: MultiGateModel, languages: Sequence[str], rows: np.ndarray
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """What networks of the run say together, over the labels that their emotions count as: (n, E)."""
+        answers = [(model.domains[one].emotions, predict(model, one, self.loader, rows)[0]) for one in languages]
+        return together(answers, self.target.mapping)
+
+    def logistic(self, rows: np.ndarray, half: Half, standard: Standard) -> np.ndarray:
+        """Logistic regression on the utterances' means, standardised and averaged over layers."""
+        parts = []
+        for expert in self.target.experts:
+            shift, scale = standard[expert.name]
+            parts.append(((expert.moments[:, :, 0] - shift) * scale).mean(1))
+        features = torch.cat(parts, dim=1).numpy()
+        classifier = fit_logistic(features[rows], self.target.labels[rows])
+        found = np.zeros((len(half.test), len(self.target.emotions)))
+        found[:, classifier.classes_] = classifier.predict_proba(features[half.test])
+        return found
+
+
+def together(
+    answers: Sequence[tuple[Sequence[str], np.ndarray]], mapping: LabelMapping
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The mean of several answers, each over its own emotions: a label's is over those that know it; rows sum to 1.
+
+    Emotions that the mapping leaves out are no answer.
+
+    Args:
+        answers: emotions and probabilities (n, E_i).
+    """
+    summed: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
+    for emotions, said in answers:
+        for label, parts in mapping.parts(emotions).items():
+            columns = [list(emotions).index(part) for part in parts]
+            summed[label] = summed.get(label, 0) + said[:, columns].sum(1)
+            counts[label] = counts.get(label, 0) + 1
+    names = tuple(sorted(summed))
+    found = np.stack([summed[name] / counts[name] for name in names], axis=1)
+    return names, found / found.sum(1, keepdims=True).clip(min=1e-12)
+
+
+def confident(
+    known: Sequence[str], said: np.ndarray, emotions: Sequence[str], rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with pseudo-labels: of each emotion that both sides know, the half that the answer is surest of.
+
+    Args:
+        known: of the answer ``said`` (n, E) on ``rows`` (n,). emotions: of the language.
+
+    Returns:
+        Rows, sorted, and indices into ``emotions``.
+    """
+    columns = [number for number, name in enumerate(known) if name in emotions]
+    if len(columns) < 2:
+        return rows[:0], rows[:0]
+    among = said[:, columns]
+    best, surety = among.argmax(1), among.max(1)
+    chosen = []
+    for number in range(len(columns)):
+        own = np.flatnonzero(best == number)
+        chosen.append(own[np.argsort(-surety[own], kind="stable")][: int(np.ceil(CONFIDENT * len(own)))])
+    places = np.sort(np.concatenate(chosen))
+    labels = np.array([list(emotions).index(known[column]) for column in columns], dtype=np.int64)
+    return rows[places], labels[best[places]]
