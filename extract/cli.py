@@ -14,7 +14,7 @@ from extract import tables
 from extract.choose import pick_device
 from extract.demo import make_demo_corpora
 from extract.download.cli import download_command
-from extract.manifest import scan, to_scan
+from extract.manifest import copies, scan, to_scan
 from extract.session import Session, Told, run_session
 from extract.states import Settings
 from extract.verify import Verdict, verify
@@ -27,6 +27,8 @@ from mser.terminal import (
     MserGroup,
     Words,
     console,
+    corpora_option,
+    definitions_option,
     home_option,
     languages_option,
     print_table,
@@ -38,22 +40,6 @@ from mser.upstream.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 
 #: Faults of a store that are printed before the rest is only counted.
 SHOWN_FAULTS = 10
-
-corpora_option = click.option(
-    "--corpora",
-    envvar="MSER_CORPORA",
-    default="corpora",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder with a folder for each corpus (MSER_CORPORA); only read.",
-)
-definitions_option = click.option(
-    "--definitions",
-    envvar="MSER_DEFINITIONS",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder of own corpus definitions (MSER_DEFINITIONS).",
-)
 
 
 class Layers(click.ParamType):
@@ -172,12 +158,14 @@ def manifest_command(languages: tuple[str, ...], corpora: Path, definitions: Pat
     """List the recordings of each corpus of the languages: labels, speakers, hashes."""
     known = load_definitions(definitions)
     rows = []
+    manifests: list[Manifest] = []
     warnings: list[str] = []
     for definition in to_scan(languages, corpora, known):
         with progress_bar(f"manifest {definition.name}", "files") as advance:
             found = scan(definition, corpora, advance)
         path = found.manifest.write(workspace, found.rejected, found.warnings)
         rows.append(tables.scan_row(found))
+        manifests.append(found.manifest)
         warnings += found.warnings
         if found.rejected:
             warnings.append(
@@ -185,7 +173,7 @@ def manifest_command(languages: tuple[str, ...], corpora: Path, definitions: Pat
                 f"{path.with_suffix('.rejected.csv')}"
             )
     print_table(f"Manifests in {workspace.manifests}", tables.SCANS, rows)
-    for warning in warnings:
+    for warning in (*warnings, *copies(manifests)):
         warn(warning)
 
 

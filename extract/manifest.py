@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from mser.audio import scan_pcm
 from mser.cores import usable_cores
 from mser.corpora import CorpusDefinition, LabelReader, corpora_of
+from mser.corpora.check import far_off, misreadings
+from mser.corpora.overlap import overlaps
 from mser.corpora.recordings import Candidate, candidates
 from mser.errors import AudioError, CorpusError
 from mser.manifest import Manifest, Rejected, Utterance
@@ -30,7 +32,8 @@ class Scan:
     Attributes:
         rejected: files that cannot be used, with reasons.
         left_out: utterances whose emotion the definition maps to null, and files that it skips.
-        warnings: differences from the published counts, and recordings that hold the same samples.
+        warnings: signs that the definition reads something wrong, differences from the published counts, and recordings
+            that hold the same samples.
     """
 
     manifest: Manifest
@@ -47,12 +50,13 @@ def present(definitions: Sequence[CorpusDefinition], corpora: Path) -> list[Corp
     """
     found = [definition for definition in definitions if (corpora / definition.place).is_dir()]
     if not found:
-        places = "; ".join(f"{corpora / one.place}: {one.title}, from {one.get}" for one in definitions)
+        language, places = definitions[0].language, sorted({one.place for one in definitions})
         raise CorpusError(
-            f"No corpus of language {definitions[0].language!r} has a folder.",
+            f"No corpus of language {language!r} has a folder.",
             file=corpora,
-            expected=f"at least one of: {places}",
-            hint="put the recordings there, or set MSER_CORPORA to the folder that holds them",
+            expected=f"at least one of the folders {', '.join(places)}",
+            hint=f"run `make download LANG={language}`, which gets what is open and says how to get the others; "
+            "or set MSER_CORPORA to the folder that holds them",
         )
     return found
 
@@ -61,10 +65,36 @@ def to_scan(languages: Sequence[str], corpora: Path, known: dict[str, CorpusDefi
     """The definitions whose folder is there: at least one for each language, or any if none is given.
 
     Raises:
-        CorpusError: a language has no folder, or none of a known corpus is there.
+        CorpusError: a language has no folder, or none of a known corpus is there; or another definition, of any
+            language, reads the same files.
     """
     if languages:
-        return [one for language in languages for one in present(corpora_of([language], known), corpora)]
+        chosen = [one for language in languages for one in present(corpora_of([language], known), corpora)]
+    else:
+        chosen = _all_present(corpora, known)
+    for one in chosen:
+        require_own_files(one, corpora, known.values())
+    return chosen
+
+
+def require_own_files(one: CorpusDefinition, corpora: Path, others: Iterable[CorpusDefinition]) -> None:
+    """Refuses a corpus whose files are those of another one, too: its speakers would have two names.
+
+    Raises:
+        CorpusError: names both definitions, and a file.
+    """
+    for overlap in overlaps(one, others, corpora):
+        raise CorpusError(
+            "Two definitions read the same recordings, which would be in training and in a test under two names.",
+            file=overlap.first,
+            expected="files of its own for each corpus",
+            found=f"{overlap}; definitions {one.source} and {overlap.other.source}",
+            hint="keep one of the definitions (one of your own takes the place of a shipped one whose name it has), "
+            "let `pattern` or `skip` part the files, or remove a link that gives the folder a second name",
+        )
+
+
+def _all_present(corpora: Path, known: dict[str, CorpusDefinition]) -> list[CorpusDefinition]:
     there = [one for one in known.values() if (corpora / one.place).is_dir()]
     if not there:
         raise CorpusError(
@@ -90,10 +120,11 @@ def scan(
     """
     folder = corpora / definition.place
     files = candidates(folder)
+    reader = definition.reader(folder)
     utterances: dict[str, Utterance] = {}
     rejected: list[Rejected] = []
     left_out = 0
-    with closing(_examined(files, definition, definition.reader(folder))) as examined:
+    with closing(_examined(files, definition, reader)) as examined:
         for done, found in enumerate(examined, start=1):
             if found is None:
                 left_out += 1
@@ -112,11 +143,16 @@ def scan(
             expected=f"recordings named as {definition.source} says",
             found=f"{len(files)} audio files, {len(rejected)} rejected"
             + (f", the first: {rejected[0].path}: {rejected[0].reason}" if rejected else ""),
-            hint=f"check the folder; get the corpus: {definition.get}",
+            hint=f"`mser corpora check {definition.name}` says what is in the folder; get the corpus: {definition.get}",
         )
     rows = tuple(utterances[key] for key in sorted(utterances))
     manifest = Manifest(definition.name, definition.language, rows, definition.fingerprint, definition.folder or "")
-    warnings = (*differences(definition, rows), *duplicates(definition.name, rows))
+    doubts = misreadings(reader, [file.relative for file in files if not file.fault])
+    warnings = (
+        *(f"{definition.name}: {doubt}; `mser corpora check {definition.name}` says where" for doubt in doubts),
+        *differences(definition, rows),
+        *duplicates(definition.name, rows),
+    )
     return Scan(manifest, tuple(rejected), left_out, warnings)
 
 
@@ -175,13 +211,14 @@ def read_utterance(
 def differences(definition: CorpusDefinition, rows: tuple[Utterance, ...]) -> Iterator[str]:
     """Sentences on how the counts differ from the published ones, naming what is missing."""
     expected = definition.expected
-    if expected.get("utterances", len(rows)) != len(rows):
-        yield f"{definition.name}: {len(rows)} utterances, published {expected['utterances']}"
+    if (number := expected.get("utterances", len(rows))) != len(rows):
+        yield f"{definition.name}: {len(rows)} utterances, published {number}{_far_off(definition, len(rows), number)}"
     speakers = {row.speaker for row in rows}
-    if expected.get("speakers", len(speakers)) != len(speakers):
+    if (number := expected.get("speakers", len(speakers))) != len(speakers):
         absent = sorted(set(definition.speakers) - speakers)
         which = f"; not seen: {', '.join(absent)}" if absent else f"; seen: {', '.join(sorted(speakers))}"
-        yield f"{definition.name}: {len(speakers)} speakers, published {expected['speakers']}{which}"
+        advice = _far_off(definition, len(speakers), number)
+        yield f"{definition.name}: {len(speakers)} speakers, published {number}{which}{advice}"
     counts = Counter(row.emotion for row in rows)
     unlike = [
         f"{emotion} {counts[emotion]} of {number}"
@@ -190,6 +227,11 @@ def differences(definition: CorpusDefinition, rows: tuple[Utterance, ...]) -> It
     ]
     if unlike:
         yield f"{definition.name}: other counts than published: {', '.join(unlike)}"
+
+
+def _far_off(definition: CorpusDefinition, found: int, published: int) -> str:
+    advice = far_off(found, published)
+    return f"{advice} `mser corpora check {definition.name}` says what is read, and what is not" if advice else ""
 
 
 def duplicates(name: str, rows: Sequence[Utterance]) -> Iterator[str]:
@@ -206,3 +248,19 @@ def duplicates(name: str, rows: Sequence[Utterance]) -> Iterator[str]:
         yield sentence
     if len(groups) > SHOWN_DUPLICATES:
         yield f"{name}: the same samples in {len(groups) - SHOWN_DUPLICATES} more groups of recordings"
+
+
+def copies(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Sentences on recordings that several corpora hold, sample for sample."""
+    first: dict[str, Utterance] = {}
+    found: dict[tuple[str, str], list[tuple[Utterance, Utterance]]] = defaultdict(list)
+    for row in (row for manifest in manifests for row in manifest.utterances):
+        twin = first.setdefault(row.sha256, row)
+        if twin.corpus != row.corpus:
+            found[twin.corpus, row.corpus].append((twin, row))
+    for (one, other), pairs in found.items():
+        twin, row = pairs[0]
+        yield (
+            f"{one} and {other} share {len(pairs)} recordings sample for sample, such as {twin.utterance_id} and "
+            f"{row.utterance_id}: do not train on one of them and test with the other"
+        )

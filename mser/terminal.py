@@ -73,6 +73,21 @@ home_option = click.option(
     callback=lambda ctx, param, value: Workspace(value),
     help="Folder of everything mser writes (MSER_HOME).",
 )
+corpora_option = click.option(
+    "--corpora",
+    envvar="MSER_CORPORA",
+    default="corpora",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder with a folder for each corpus (MSER_CORPORA); only read.",
+)
+definitions_option = click.option(
+    "--definitions",
+    envvar="MSER_DEFINITIONS",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of own corpus definitions (MSER_DEFINITIONS).",
+)
 languages_option = click.option(
     "--language",
     "languages",

@@ -45,7 +45,9 @@ def content(**changes: Any) -> dict[str, Any]:
         "unknown": ["joy"], "left_out": {"boredom": 7}, "run_alone": ["calm"], "draws": 3, "steps": ["0", "1", "all"],
         "distances": {"it": 0.5, "de": 0.25}, "audit": ["A sentence of the audit."],
         "chance": {"closed": 50.0, "all": 100 / 3}, "fewest_shots": {"10": 4}, "points": points,
-        "overtakes": {"scratch": {"closed": "all", "all": "all"}, "scratch-logistic": {"closed": None, "all": None}},
+        "overtakes": {
+            "scratch": {"closed": ["10", "all"], "all": ["all"]}, "scratch-logistic": {"closed": [], "all": []},
+        },
         "seconds": 3.0,
     }  # fmt: skip
     return {**found, **changes}
@@ -140,8 +142,8 @@ def test_the_nearest_language_comes_first() -> None:
 def test_where_scratch_overtakes_is_said_only_of_what_was_compared() -> None:
     said = overtaking(content())
     assert len(said) == 4
-    assert "scratch overtakes the best of shots and shots-gentle (closed): from k = all on." in said[0]
-    assert "(all): up to k = all it does not." in said[3]
+    assert "scratch is at least as good as the best of shots and shots-gentle (closed) at k = 10, all." in said[0]
+    assert "(all) at no k up to all." in said[3]
     assert all("(all)" in line for line in overtaking(unscored()))
     assert overtaking(content(points=[point("averaged", "0", 60, 40)])) == []
 

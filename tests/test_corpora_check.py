@@ -158,7 +158,7 @@ def test_speakers_and_texts_of_one_emotion_are_facts(tmp_path: Path) -> None:
     [
         ({"utterances": 14}, "warning", "12 utterances, published 14"),
         ({"utterances": 100}, "error", "12 utterances, published 100; is it the right folder, and the right level"),
-        ({"speakers": 1}, "error", "3 speakers, published 1; is it"),
+        ({"speakers": 1}, "error", "3 speakers, published 1; is there more than this corpus"),
         ({"emotions": {"anger": 6, "neutral": 5}}, "warning", "other counts than published: neutral 6 of 5"),
     ],
 )
@@ -177,8 +177,8 @@ def test_two_definitions_that_read_the_same_files_are_named_also_through_a_link(
     two = define(tmp_path / "own", name="other")
     found = check(one, tmp_path / "corpora", [one, two])
     (sentence,) = said(found, "error")
-    assert "tiny and other both read 12 files of" in sentence
-    assert "such as f1/t1_ang.wav" in sentence
+    assert "tiny and other both read 12 files, such as" in sentence
+    assert f"such as {tmp_path}/corpora/tiny/f1/t1_ang.wav (also {tmp_path}/corpora/other/f1/t1_ang.wav)" in sentence
     parted = replace(two, skip="f.*|m.*")
     assert check(one, tmp_path / "corpora", [parted]).findings == ()
 

@@ -18,9 +18,10 @@ HEAD: dict[str, Any] = {
     "emotions": {"ang": "anger", "neu": "neutral"},
 }  # fmt: skip
 PATTERN = r"(?P<speaker>\w+)_(?P<emotion>\w+)"
+TABLE = {"file": "x.csv", "path": "file", "columns": {"speaker": "s", "emotion": "e"}}
 
 
-def write(folder: Path, **changes: Any) -> Path:
+def write(folder: Path, /, **changes: Any) -> Path:
     """A definition file; a key set to None is left out."""
     content = {key: value for key, value in {**HEAD, "pattern": PATTERN, **changes}.items() if value is not None}
     path = folder / "own.yaml"
@@ -210,6 +211,44 @@ def test_a_definition_that_cannot_be_used_names_its_file_and_field(
     assert f"file:     {error.value.file}" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"name": "..", "folder": "own"}, "name", "folder"),
+        ({"folder": "../other"}, "folder", "folder"),
+        ({"aliases": [1]}, "aliases", "quotes"),
+        ({"pattern": None, "folders": [1, "speaker", "emotion"]}, "folders", "quotes"),
+        ({"emotions": {"ang": ["anger"]}}, "emotions.ang", "quotes"),
+        ({"speakers": {"f1": "male"}}, "speakers.f1", "gender: female"),
+        ({"defects": [{"kind": ["counts"], "note": "x"}]}, "defects.0.kind", "one of"),
+        ({"expected": {"utterances": "400"}}, "expected.utterances", "whole number"),
+        ({"expected": {"speakers": True}}, "expected.speakers", "whole number"),
+        ({"expected": {"emotions": ["anger"]}}, "expected.emotions", "for each label"),
+        ({"expected": {"emotions": {"angre": 3}}}, "expected.emotions.angre", "one of"),
+        ({"expected": {"emotions": {"anger": "3"}}}, "expected.emotions.anger", "whole number"),
+        ({"expected": {"files": 3}}, "expected.files", "utterances, speakers"),
+        ({"examples": {"f1/a.wav": ["anger"]}}, "examples.f1/a.wav", "some of"),
+        ({"examples": {"f1/a.wav": {"speeker": "f1"}}}, "examples.f1/a.wav", "some of"),
+        ({"pattern": "(?P<emotion>ang)", "speaker": "{"}, "speaker", "braces"),
+        ({"pattern": None, "table": {**TABLE, "encoding": "utf-88"}}, "table.encoding", "Python knows"),
+        ({"pattern": None, "table": {**TABLE, "delimiter": ";;"}}, "table.delimiter", "single letter"),
+        ({"pattern": None, "table": {**TABLE, "file": "/x.csv"}}, "table.file", "below the folder"),
+        ({"pattern": None, "table": {**TABLE, "file": "../*.csv"}}, "table.file", "below the folder"),
+        ({"pattern": None, "table": {**TABLE, "file": ""}}, "table.file", "below the folder"),
+        ({"pattern": None, "table": {**TABLE, "path": "{dia"}}, "table.path", "braces"),
+        ({"pattern": None, "table": {**TABLE, "columns": {"speaker": 3}}}, "table.columns.speaker", "name of a column"),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_its_line_and_never_a_traceback(
+    tmp_path: Path, changes: dict[str, Any], field: str, words: str
+) -> None:
+    path = write(tmp_path, **changes)
+    with pytest.raises(ConfigError, match=words) as error:
+        load_definitions(tmp_path)
+    assert error.value.field == field
+    assert str(error.value.file).startswith(f"{path}:")
+
+
 def test_norwegian_without_quotes_is_refused_with_advice(tmp_path: Path) -> None:
     path = write(tmp_path)
     path.write_text(path.read_text().replace("language: it", "language: no"), encoding="utf-8")
@@ -232,6 +271,19 @@ def test_own_definitions_are_added_and_replace_shipped_ones_by_name(tmp_path: Pa
     assert set(replaced) == set(load_definitions())
     with pytest.raises(ConfigError, match="MSER_DEFINITIONS"):
         load_definitions(tmp_path / "nowhere")
+
+
+def test_two_own_definitions_of_one_name_are_refused_and_hidden_files_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (tmp_path / "._own.yaml").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "notes.ymlx").write_text("- no definition")
+    assert "own" in load_definitions(tmp_path)
+    twin = path.rename(tmp_path / "twin.yml")
+    assert load_definitions(tmp_path)["own"].source.path == twin
+    write(tmp_path)
+    with pytest.raises(ConfigError, match="Two definitions are named own") as error:
+        load_definitions(tmp_path)
+    assert {error.value.file, Path(str(error.value.found).removeprefix("also "))} == {path, twin}
 
 
 def test_corpora_are_chosen_by_language_in_the_order_asked(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from conftest import TINY_DEFINITION
 from file_server import Server, file_server
 
 from extract.cli import main
-from extract.download import session, transfer
+from extract.download import session, transfer, web
 from extract.download.partial import Remote
 from extract.download.place import MARKER
 from extract.download.session import Report, download
-from extract.download.transfer import Patience
+from extract.download.web import Patience
 from mser.corpora import CorpusDefinition, catalogue
 from mser.errors import ConfigError, CorpusError, DiskError, MserError
 
@@ -234,7 +234,7 @@ def test_a_redirection_in_circles_is_left(server: Server, path: Path) -> None:
 
 
 def test_a_redirection_from_https_to_http_is_refused(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    httpx = transfer.httpx
+    httpx = web.httpx
     transport = httpx.MockTransport(lambda request: httpx.Response(302, headers={"Location": "http://other.test/"}))
     real = httpx.Client
     monkeypatch.setattr(httpx, "Client", lambda **options: real(transport=transport, **options))

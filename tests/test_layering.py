@@ -100,7 +100,7 @@ OWNERS = {
     "fastapi": below("mser/serve/page.py"),
     "uvicorn": below("mser/serve/server.py"),
     "iso639": below("mser/languages.py"),
-    "httpx": below("extract/download/transfer.py"),
+    "httpx": below("extract/download/web.py"),
     "py7zr": below("extract/download/unpack.py"),
     "rarfile": below("extract/download/unpack.py"),
     "click": lambda path: path.name == "cli.py" or path in (Path("mser/terminal.py"), Path("train/options.py")),

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 from conftest import WriteTone
 
-from extract.manifest import Scan, present, scan
+from extract.cli import main
+from extract.manifest import Scan, copies, present, scan, to_scan
 from mser.config import Workspace
 from mser.corpora import CorpusDefinition
 from mser.errors import CorpusError, ManifestError
@@ -194,8 +196,9 @@ def test_warnings_name_what_is_missing(tiny: CorpusDefinition, corpora: Path) ->
 def test_a_corpus_without_folder_or_usable_file_is_refused(tiny: CorpusDefinition, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="language 'de' has a folder") as missing:
         present([tiny], tmp_path)
-    assert str(tmp_path / "tiny") in str(missing.value)
-    assert "A corpus made by the tests, from make it" in str(missing.value)
+    assert missing.value.file == tmp_path
+    assert "at least one of the folders tiny" in str(missing.value)
+    assert "make download LANG=de" in str(missing.value)
     assert "MSER_CORPORA" in str(missing.value)
     (tmp_path / "tiny").mkdir()
     assert present([replace(tiny, name="other"), tiny], tmp_path) == [tiny]
@@ -214,3 +217,95 @@ def test_a_corpus_of_left_out_emotions_alone_is_refused(
     write_tone(tmp_path / "tiny" / "f1" / "t1_odd.wav")
     with pytest.raises(CorpusError, match="1 audio files, 0 rejected"):
         scan(tiny, tmp_path)
+
+
+@pytest.mark.parametrize("language", ["de", "it"])
+def test_two_definitions_that_read_the_same_files_are_refused_whatever_their_languages(
+    tiny: CorpusDefinition, corpora: Path, language: str
+) -> None:
+    twin = replace(tiny, name="twin", folder="tiny", language=language)
+    known = {"tiny": tiny, "twin": twin}
+    for languages in ([], ["de"], [language]):
+        with pytest.raises(CorpusError, match="read the same recordings") as error:
+            to_scan(languages, corpora, known)
+        assert {"tiny and twin both read 8 files", "twin and tiny both read 8 files"} & {str(error.value.found)[:31]}
+        assert str(corpora / "tiny" / "f1" / "t1_ang.wav") in str(error.value)
+        assert str(tiny.source) in str(error.value)
+
+
+@pytest.mark.parametrize("target", ["tiny", "tiny/f1"])
+def test_a_folder_that_is_there_under_two_names_is_refused(tiny: CorpusDefinition, corpora: Path, target: str) -> None:
+    (corpora / "twin").symlink_to(target)
+    twin = replace(
+        tiny, name="twin", pattern=r"(?:.*/)?(?P<text_id>t\d)_(?P<emotion>[a-z]+)", speaker="one", genders={}
+    )
+    with pytest.raises(CorpusError, match="under two names") as error:
+        to_scan(["de"], corpora, {"tiny": tiny, "twin": twin})
+    assert f"such as {corpora}/tiny/f1/t1_ang.wav (also {corpora}/{target.replace('tiny', 'twin')[:4]}" in str(
+        error.value
+    )
+
+
+def test_definitions_that_part_the_files_of_a_folder_are_fine(tiny: CorpusDefinition, corpora: Path) -> None:
+    pattern = str(tiny.pattern)
+    (corpora / "other").mkdir()
+    women = replace(tiny, skip="m2/.*")
+    men = replace(tiny, name="men", folder="tiny", language="it", skip="f1/.*")
+    elsewhere = replace(tiny, name="other", pattern=pattern)
+    known = {one.name: one for one in (women, men, elsewhere)}
+    assert to_scan(["de", "it"], corpora, known) == [women, elsewhere, men]
+    # A definition that cannot be read by is said where it is used.
+    table = {"file": "none.csv", "path": "file", "columns": {"speaker": "s", "emotion": "e"}}
+    broken = replace(tiny, name="broken", folder="tiny", language="fr", pattern=None, table=table)
+    assert to_scan(["de"], corpora, {**known, "broken": broken}) == [women, elsewhere]
+    with pytest.raises(CorpusError, match="table of a corpus is not there"):
+        to_scan(["fr"], corpora, {**known, "broken": broken})
+
+
+def test_the_command_refuses_before_it_writes(definitions: Path, corpora: Path, tmp_path: Path) -> None:
+    text = (definitions / "tiny.yaml").read_text(encoding="utf-8")
+    (definitions / "twin.yaml").write_text(text.replace("name: tiny", "name: twin\nfolder: tiny"), encoding="utf-8")
+    home = tmp_path / "home"
+    options = ["--language", "de", "--corpora", str(corpora), "--definitions", str(definitions), "--home", str(home)]
+    result = CliRunner().invoke(main, ["manifest", *options])
+    assert result.exit_code == 1
+    assert "both read 8 files" in result.output
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"examples": {"f1/t1_ang.wav": {"emotion": "neutral"}}}, "is read with emotion 'anger', and 'neutral' is"),
+        ({"emotions": {"ang": "anger", "odd": None}}, "label 'neu' of 4 files has no entry in emotions"),
+        ({"pattern": r"(?P<speaker>\w+/t\d_(?P<emotion>[a-z]+))", "genders": {}}, "two groups at once"),
+        ({"pattern": r"(?P<speaker>\w+/t\d_[a-z])[a-z](?P<emotion>[a-z])", "genders": {},
+          "emotions": {"g": "anger", "u": "neutral"}}, "as many speakers as files"),
+    ],
+)  # fmt: skip
+def test_what_a_definition_reads_wrongly_is_a_warning(
+    tiny: CorpusDefinition, corpora: Path, changes: dict[str, object], words: str
+) -> None:
+    warnings = scan(replace(tiny, **changes), corpora).warnings
+    assert [one for one in warnings if words in one and "`mser corpora check tiny` says where" in one]
+
+
+def test_counts_far_from_the_published_ones_ask_for_folder_and_level(tiny: CorpusDefinition, corpora: Path) -> None:
+    expected = {"utterances": 100, "speakers": 10}
+    few = [one for one in scan(replace(tiny, expected=expected), corpora).warnings if "published" in one]
+    assert len(few) == 2
+    assert all("the right level of it" in one and "`mser corpora check tiny`" in one for one in few)
+    (many,) = (one for one in scan(replace(tiny, expected={"utterances": 3}), corpora).warnings if "published" in one)
+    assert "is there more than this corpus in the folder" in many
+    (near,) = (one for one in scan(replace(tiny, expected={"utterances": 9}), corpora).warnings if "published" in one)
+    assert near == "tiny: 8 utterances, published 9"
+
+
+def test_copies_of_recordings_in_two_corpora_are_told(tiny: CorpusDefinition, corpora: Path) -> None:
+    shutil.copytree(corpora / "tiny" / "f1", corpora / "copy" / "f1")
+    copy = scan(replace(tiny, name="copy", expected={}), corpora).manifest
+    found = scan(tiny, corpora).manifest
+    (sentence,) = copies([found, copy])
+    assert "tiny and copy share 4 recordings" in sentence
+    assert "tiny/f1/t1_ang and copy/f1/t1_ang" in sentence
+    assert list(copies([found])) == []

@@ -216,6 +216,15 @@ def test_a_name_that_leads_elsewhere_is_refused(
     assert error.field == repr(name)
 
 
+@pytest.mark.parametrize("make", [zip_of, tar_of])
+def test_a_path_of_thousands_of_folders_is_refused_and_told_in_short(
+    bench: Bench, make: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    error = bench.refuses(make({"good.wav": b"g", "a/" * 20_000 + "b.wav": b"h"}), "more than 1024 bytes")
+    assert error.field is not None
+    assert len(str(error.field)) < 400
+
+
 @pytest.mark.parametrize("name", ["../victim", "/etc/victi", "C:/victimm", "..\\victim", "new\nliness"])
 def test_a_name_of_a_7z_archive_that_leads_elsewhere_is_refused(bench: Bench, name: str) -> None:
     bench.refuses(seven_of({"good.wav": b"g", "0123456789"[: len(name)]: b"h"}, "0123456789"[: len(name)], name),

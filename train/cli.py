@@ -15,7 +15,7 @@ from mser.corpora import CorpusDefinition, load_definitions
 from mser.errors import ConfigError, RunError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings
-from mser.terminal import MserGroup, Words, console, home_option, print_table, progress_bar
+from mser.terminal import MserGroup, Words, console, definitions_option, home_option, print_table, progress_bar
 from train.adapt.cli import adapt_command
 from train.benchmark.cli import benchmark_command, leaderboard_command
 from train.calibrate import calibration_block, calibration_blocks
@@ -27,7 +27,7 @@ from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
 from train.notes import search_notes
-from train.options import Seeds, definitions_option, device_of, study_options
+from train.options import Seeds, device_of, study_options
 from train.printing import print_against_random, print_audit, print_for_use, print_log
 from train.report import terminal_table, write_report
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings

@@ -35,14 +35,6 @@ def placing_options(command: Any) -> Any:
     return workers(scheduler(placed))
 
 
-definitions_option = click.option(
-    "--definitions",
-    envvar="MSER_DEFINITIONS",
-    type=click.Path(path_type=Path),
-    help="Folder of own corpus definitions, for the model card (MSER_DEFINITIONS).",
-)
-
-
 class Seeds(Words):
     """Several seeds, as numbers."""
 

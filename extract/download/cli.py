@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mser.corpora import load_definitions
-from mser.terminal import Words, console, print_table, progress_bar
+from mser.terminal import Words, console, definitions_option, print_table, progress_bar
 
 COLUMNS = ["corpus", "file", "MB", "what happened", "licence"]
 
@@ -25,13 +25,7 @@ COLUMNS = ["corpus", "file", "MB", "what happened", "licence"]
     type=click.Path(path_type=Path),
     help="Folder that gets a folder for each corpus (MSER_CORPORA).",
 )
-@click.option(
-    "--definitions",
-    envvar="MSER_DEFINITIONS",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder of own corpus definitions (MSER_DEFINITIONS).",
-)
+@definitions_option
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -45,8 +39,8 @@ def download_command(
     """Download the corpora that lie behind open links; say what to do by hand for the others."""
     # These take a while to import, and the other commands do not need them.
     from extract.download.session import download, groups, shortened
-    from extract.download.transfer import Patience
     from extract.download.wanted import chosen_corpora
+    from extract.download.web import Patience
 
     chosen = chosen_corpora(languages, names, load_definitions(definitions))
     for group in groups(chosen, corpora):

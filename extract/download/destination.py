@@ -17,6 +17,10 @@ from mser.errors import CorpusError, DiskError
 #: Unpacked bytes that are always allowed, and how many times the archive's own beyond that.
 ALLOWED_BYTES, ALLOWED_RATIO = 2**30, 20
 ALLOWED_ENTRIES = 1_000_000
+#: Bytes of a path. Longer ones, of thousands of folders, would fill the memory, and no system takes them.
+LONGEST_PATH = 1024
+#: Letters of a name that are told.
+SHOWN = 300
 #: Bytes that are unpacked at a time.
 BLOCK = 2**20
 #: What is an archive within an archive, as far as its name says.
@@ -92,7 +96,7 @@ class Destination:
         raise CorpusError(
             "An archive is not unpacked.",
             file=self.archive,
-            field=None if entry is None else repr(entry),
+            field=None if entry is None else _shown(entry),
             expected=expected,
             found=fault,
             hint="nothing of it was kept; look into the archive, and unpack by hand what is to be trusted",
@@ -187,6 +191,8 @@ class Destination:
         Raises:
             CorpusError: it leads out, or is no name everywhere.
         """
+        if len(name.encode("utf-8", "surrogatepass")) > LONGEST_PATH:
+            self.refuse(name, f"a path of more than {LONGEST_PATH} bytes")
         parts = [part for part in name.split("/") if part not in ("", ".")]
         try:
             too_long = any(len(part.encode()) > 255 for part in parts)
@@ -211,7 +217,11 @@ class Destination:
         raise DiskError(
             "A file of an archive cannot be written.",
             file=self.folder,
-            field=repr(name),
+            field=_shown(name),
             found=error.strerror,
             hint="free the disk, or set MSER_CORPORA to another folder; then run the same command again",
         ) from error
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= SHOWN else f"{name[:SHOWN]}...")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from extract.download.place import alone, put, there, there_of_record
 from extract.download.record import files_of
-from extract.download.transfer import Patience, require_room, transfer
+from extract.download.transfer import require_room, transfer
 from extract.download.wanted import Record, Wanted, by_hand, is_downloaded, merged, record_of
+from extract.download.web import Patience
 from mser.corpora import CorpusDefinition
 from mser.errors import MserError
 

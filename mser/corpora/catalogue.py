@@ -21,9 +21,31 @@ def load_definitions(extra: Path | None = None) -> dict[str, CorpusDefinition]:
         extra: the user's own folder of definitions (``MSER_DEFINITIONS``).
 
     Raises:
-        ConfigError: a definition cannot be used, or ``extra`` is no folder.
+        ConfigError: a definition cannot be used, two of one folder have one name, or ``extra`` is no folder.
     """
-    return {definition.name: definition for definition in map(CorpusDefinition.from_yaml, definition_files(extra))}
+    known: dict[str, CorpusDefinition] = {}
+    for file in definition_files(extra):
+        add(known, CorpusDefinition.from_yaml(file))
+    return known
+
+
+def add(known: dict[str, CorpusDefinition], one: CorpusDefinition) -> None:
+    """Adds a definition, in the place of one of that name in another folder.
+
+    Raises:
+        ConfigError: there is one of that name in the same folder; which of the two is meant cannot be told.
+    """
+    if one.name in known:
+        file, twin = one.source.path, known[one.name].source.path
+        if file is not None and twin is not None and twin.parent == file.parent:
+            raise ConfigError(
+                f"Two definitions are named {one.name}.",
+                file=file,
+                field="name",
+                found=f"also {twin}",
+                hint="give one of them another name, or remove it",
+            )
+    known[one.name] = one
 
 
 def definition_files(extra: Path | None = None) -> list[Path]:
@@ -35,7 +57,12 @@ def definition_files(extra: Path | None = None) -> list[Path]:
     if extra is not None and not extra.is_dir():
         raise ConfigError("The folder of own corpus definitions does not exist.", file=extra, field="MSER_DEFINITIONS")
     folders = [SHIPPED, *([extra] if extra else [])]
-    return [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    return [path for folder in folders for path in sorted(folder.glob("*.y*ml")) if _is_definition(path)]
+
+
+def _is_definition(path: Path) -> bool:
+    # macOS leaves hidden files beside others.
+    return path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
 
 
 def corpora_of(languages: Iterable[str], definitions: Mapping[str, CorpusDefinition]) -> list[CorpusDefinition]:

@@ -12,6 +12,7 @@ from typing import Any
 from mser.corpora.codes import nearest_label
 from mser.corpora.definition import CorpusDefinition
 from mser.corpora.outcome import Outcome, read_names
+from mser.corpora.overlap import overlaps
 from mser.corpora.reader import LabelReader
 from mser.corpora.recordings import Candidate, candidates
 from mser.errors import CorpusError
@@ -92,13 +93,36 @@ def check(definition: CorpusDefinition, corpora: Path, others: Sequence[CorpusDe
     _folder(notes, folder, files)
     outcome = read_names(reader, paths)
     _unread(notes, outcome, paths, folder)
+    _readings(notes, reader, outcome)
+    _counts(notes, outcome)
+    for overlap in overlaps(definition, others, corpora, outcome):
+        notes.add("error", str(overlap), _layout(definition))
+    return Checked(definition, tuple(notes.found), outcome, len(paths))
+
+
+def misreadings(reader: LabelReader, paths: Sequence[PurePosixPath]) -> list[str]:
+    """The errors of :func:`check` in what is read, though something is: labels or speakers of it would be wrong."""
+    notes = _Notes(reader.definition)
+    _examples(notes, reader)
+    _readings(notes, reader, read_names(reader, paths))
+    return [one.sentence for one in notes.found if one.severity == "error"]
+
+
+def _readings(notes: _Notes, reader: LabelReader, outcome: Outcome) -> None:
     _labels(notes, outcome)
     _spans(notes, reader, outcome)
     _likely(notes, outcome)
-    _counts(notes, outcome)
-    for other in others:
-        _shared(notes, outcome, other, corpora)
-    return Checked(definition, tuple(notes.found), outcome, len(paths))
+
+
+def far_off(found: int, published: int) -> str:
+    """What to ask where a count is less than half or more than double the published one; empty where it is neither."""
+    if found * 2 < published:
+        return "; is it the right folder, and the right level of it, and are all archives unpacked?"
+    return (
+        "; is there more than this corpus in the folder, or is it read at a wrong place?"
+        if found > published * 2
+        else ""
+    )
 
 
 def some(names: Sequence[Any]) -> str:
@@ -233,11 +257,9 @@ def _counts(notes: _Notes, outcome: Outcome) -> None:
     found: dict[str, int] = {"utterances": len(outcome.utterances), "speakers": len(outcome.speakers)}
     for key, number in found.items():
         if key in expected and number != expected[key]:
-            far = not expected[key] / 2 <= number <= expected[key] * 2
-            advice = "; is it the right folder, and the right level of it?" if far else ""
-            notes.add(
-                "error" if far else "warning", f"{number} {key}, published {expected[key]}{advice}", "expected", key
-            )
+            advice = far_off(number, expected[key])
+            severity = "error" if advice else "warning"
+            notes.add(severity, f"{number} {key}, published {expected[key]}{advice}", "expected", key)
     published = expected.get("emotions") or {}
     unlike = [
         f"{emotion} {outcome.emotions[emotion]} of {published.get(emotion, 0)}"
@@ -246,19 +268,3 @@ def _counts(notes: _Notes, outcome: Outcome) -> None:
     ]
     if unlike:
         notes.add("warning", f"other counts than published: {', '.join(unlike)}", "expected", "emotions")
-
-
-def _shared(notes: _Notes, outcome: Outcome, other: CorpusDefinition, corpora: Path) -> None:
-    """A file that two definitions take for their own would be trained on twice."""
-    mine, theirs = corpora / notes.definition.place, corpora / other.place
-    if other.name == notes.definition.name or not theirs.is_dir() or os.path.realpath(mine) != os.path.realpath(theirs):
-        return
-    try:
-        read = read_names(other.reader(theirs), [one.path for one in outcome.utterances])
-    except CorpusError:
-        return  # said where the other one is checked
-    if read.utterances:
-        first = read.utterances[0].path
-        names = f"{notes.definition.name} and {other.name}"
-        sentence = f"{names} both read {len(read.utterances)} files of {mine}, such as {first}"
-        notes.add("error", sentence, _layout(notes.definition))

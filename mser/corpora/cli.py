@@ -12,32 +12,16 @@ from rich.markup import escape
 
 from mser.config import write_text
 from mser.corpora import describe
-from mser.corpora.catalogue import definition_files, load_definitions
+from mser.corpora.catalogue import add, definition_files, load_definitions
 from mser.corpora.check import Checked, Finding, check, some
 from mser.corpora.definition import CorpusDefinition
 from mser.corpora.new import Draft, draft, write_draft
 from mser.corpora.page import with_catalogue
-from mser.errors import ConfigError, MserError
+from mser.errors import MserError
 from mser.languages import name_of
-from mser.terminal import MserGroup, Words, console, print_table
+from mser.terminal import MserGroup, Words, console, corpora_option, definitions_option, print_table
 
 COLOURS = {"error": "red", "warning": "yellow", "fact": None}
-
-corpora_option = click.option(
-    "--corpora",
-    envvar="MSER_CORPORA",
-    default="corpora",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder with a folder for each corpus (MSER_CORPORA); only read.",
-)
-definitions_option = click.option(
-    "--definitions",
-    envvar="MSER_DEFINITIONS",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder of own corpus definitions (MSER_DEFINITIONS).",
-)
 
 
 def words(option: str, name: str, help: str) -> Any:
@@ -156,12 +140,7 @@ def check_command(names: tuple[str, ...], definitions: Path | None, corpora: Pat
     broken: dict[Path, MserError] = {}
     for file in files:
         try:
-            one = CorpusDefinition.from_yaml(file)
-            if one.name in known and (twin := known[one.name].source.path) is not None and twin.parent == file.parent:
-                raise ConfigError(
-                    f"Two definitions are named {one.name}.", file=file, field="name", found=f"also {twin}"
-                )
-            known[one.name] = one
+            add(known, CorpusDefinition.from_yaml(file))
         except MserError as error:
             broken[file] = error
     chosen = list(known.values()) if not names else _chosen(names, known, broken)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mser.config import fingerprint, read_yaml_lines
-from mser.corpora.fields import Places, check_layout, check_text, check_words
+from mser.corpora.fields import Places, check_counts, check_layout, check_text, check_words
 from mser.errors import ConfigError
 from mser.labels import load_labels
 from mser.languages import CODE, fault_of
@@ -88,6 +88,7 @@ class CorpusDefinition:
         for label, to in unknown.items():
             self.fail(("emotions", label), f"a label of labels.yaml: {', '.join(load_labels())}; or null", to)
         check_words(self)
+        check_counts(self)
         check_layout(self)
 
     def fail(self, key: str | tuple[str, ...], expected: object, found: object) -> None:

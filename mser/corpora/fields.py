@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import string
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mser.labels import load_labels
 
 if TYPE_CHECKING:
     from mser.corpora.definition import CorpusDefinition
@@ -70,11 +74,39 @@ def check_text(one: CorpusDefinition) -> None:
         value = getattr(one, name)
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             one.fail(name, "a mapping from text; put numbers, yes and no in quotes", value)
-    if not re.fullmatch(r"[\w.-]+", one.name) or not re.fullmatch(r"[\w. -]+", one.place) or one.place[0] == ".":
-        one.fail("folder" if one.folder else "name", "the name of a folder: letters, digits, - and _", one.place)
+    for key, text, letters in (("name", one.name, r"[\w-][\w.-]*"), ("folder", one.place, r"[\w -][\w. -]*")):
+        if not re.fullmatch(letters, text):
+            one.fail(key, "the name of a folder: letters, digits, - and _", text)
+    for label, to in one.emotions.items():
+        if to is not None and not isinstance(to, str):
+            one.fail(("emotions", label), "a label of labels.yaml in quotes, or null", to)
     for name in ("folders", "downloads", "defects", "aliases"):
-        if not isinstance(getattr(one, name), tuple) and getattr(one, name) is not None:
-            one.fail(name, "a list", getattr(one, name))
+        value = getattr(one, name)
+        if not isinstance(value, tuple) and value is not None:
+            one.fail(name, "a list", value)
+        if name in ("folders", "aliases") and not all(isinstance(item, str) for item in value or ()):
+            one.fail(name, "a list of texts; put numbers, yes and no in quotes", list(value))
+
+
+def check_counts(one: CorpusDefinition) -> None:
+    """Raises ConfigError where ``expected`` or ``examples`` hold what nothing can be compared with."""
+    for key, value in one.expected.items():
+        if key in ("utterances", "speakers"):
+            _require_count(one, ("expected", key), value, 1)
+        elif key == "emotions" and isinstance(value, Mapping):
+            for label, number in value.items():
+                _require_one_of(one, ("expected", key, str(label)), label, load_labels())
+                _require_count(one, ("expected", key, label), number, 0)
+        else:
+            one.fail(("expected", key), "utterances, speakers, and emotions with a number for each label", value)
+    for path, stated in one.examples.items():
+        if not isinstance(stated, Mapping) or set(stated) - set(FIELDS):
+            one.fail(("examples", path), f"some of {', '.join(FIELDS)}, each with what is read", stated)
+
+
+def _require_count(one: CorpusDefinition, key: tuple[str, ...], value: object, least: int) -> None:
+    if type(value) is not int or value < least:
+        one.fail(key, f"a whole number from {least} on", value)
 
 
 def check_words(one: CorpusDefinition) -> None:
@@ -85,8 +117,9 @@ def check_words(one: CorpusDefinition) -> None:
     for written, gender in one.genders.items():
         _require_one_of(one, ("genders", written), gender, GENDERS)
     for speaker, known in one.speakers.items():
-        given = known.get("gender") if isinstance(known, Mapping) else known
-        _require_one_of(one, ("speakers", speaker), given, GENDERS)
+        if not isinstance(known, Mapping) or set(known) - {"gender"}:
+            one.fail(("speakers", speaker), "{gender: female} or {gender: male}", known)
+        _require_one_of(one, ("speakers", speaker), known.get("gender"), GENDERS)
     for number, defect in enumerate(one.defects):
         if not isinstance(defect, Mapping) or set(defect) != {"kind", "note"}:
             one.fail(("defects", str(number)), "kind and note", defect)
@@ -127,7 +160,7 @@ def _check_record(one: CorpusDefinition, found: Any) -> None:
 
 
 def _require_one_of(one: CorpusDefinition, key: str | tuple[str, ...], value: object, allowed: Collection[str]) -> None:
-    if value is not None and value not in allowed:
+    if value is not None and (not isinstance(value, str) or value not in allowed):
         one.fail(key, f"one of {', '.join(allowed)}", value)
 
 
@@ -161,9 +194,18 @@ def _check_speaker(one: CorpusDefinition, speaker: str, groups: Mapping[str, set
     """One for all recordings, or joined from named groups."""
     if any("speaker" in found for found in groups.values()):
         one.fail("speaker", "no such key where names or a table give the speaker", speaker)
+    _require_braces(one, "speaker", speaker)
     unknown = sorted(set(joined_names(speaker)) - groups.get("pattern", set()))
     if unknown:
         one.fail("speaker", f"in braces groups of the pattern: {', '.join(sorted(groups.get('pattern', ())))}", unknown)
+
+
+def _require_braces(one: CorpusDefinition, key: str | tuple[str, ...], text: str) -> None:
+    """Raises ConfigError where the braces of a text that is joined from others do not close."""
+    try:
+        list(string.Formatter().parse(text))
+    except ValueError as error:
+        one.fail(key, "names in braces, such as {session}{sex}", f"{text}: {error}")
 
 
 def joined_names(text: str) -> list[str]:
@@ -192,8 +234,8 @@ def _check_table(one: CorpusDefinition, table: Any) -> set[str]:
         if not isinstance(table["files"], Mapping) or keys & {"path", "lines"}:
             one.fail(("table", "files"), "table file -> path of its recordings, and no path or lines beside it", table)
         keys |= {"path"}
-    if table.get("by", "path") not in ("path", "name", "end"):
-        one.fail(("table", "by"), "path, name or end", table["by"])
+    _check_files(one, table)
+    _require_one_of(one, ("table", "by"), table.get("by"), ("path", "name", "end"))
     if "lines" in keys:
         found = _groups(one, ("table", "lines"), str(table["lines"]))
         if "path" not in found or keys & {"path", "columns", "delimiter"}:
@@ -207,4 +249,26 @@ def _check_table(one: CorpusDefinition, table: Any) -> set[str]:
     unknown = sorted(set(map(str, columns)) - set(FIELDS))
     if unknown:
         one.fail(("table", "columns", unknown[0]), f"of {', '.join(FIELDS)}", unknown)
+    for name, column in columns.items():
+        if not isinstance(column, str):
+            one.fail(("table", "columns", name), "the name of a column; put numbers in quotes", column)
     return set(columns)
+
+
+def _check_files(one: CorpusDefinition, table: Mapping[str, Any]) -> None:
+    """Raises ConfigError where a table's files, their paths or the way they are written cannot be."""
+    several = "files" in table
+    for file, path in (table["files"] if several else {table["file"]: table.get("path", "path")}).items():
+        if not isinstance(file, str) or not file or file.startswith("/") or ".." in file.split("/"):
+            one.fail(("table", "files" if several else "file"), "a path below the folder of the corpus", file)
+        key = ("table", "files", file) if several else ("table", "path")
+        if not isinstance(path, str) or not path:
+            one.fail(key, "the name of a column, or a text with columns in braces", path)
+        _require_braces(one, key, path)
+    delimiter, encoding = table.get("delimiter", ","), table.get("encoding", "utf-8")
+    if not isinstance(delimiter, str) or len(delimiter) != 1:
+        one.fail(("table", "delimiter"), "a single letter in quotes", delimiter)
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError):
+        one.fail(("table", "encoding"), "an encoding that Python knows, such as utf-8 or cp1252", encoding)

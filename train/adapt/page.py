@@ -156,12 +156,11 @@ def overtaking(content: Mapping[str, Any]) -> list[str]:
     found = []
     there = {(one["way"], score) for one in content["points"] for score in MEANING if one[score]}
     for name, scores in content["overtakes"].items():
-        for score, k in scores.items():
+        for score, steps in scores.items():
             if (name, score) not in there:
                 continue  # nothing was compared
-            last = content["steps"][-1]
-            said = f"from k = {k} on" if k else f"up to k = {last} it does not"
-            found.append(f"Where {name} overtakes the best of shots and shots-gentle ({score}): {said}.")
+            said = f"at k = {', '.join(steps)}" if steps else f"at no k up to {content['steps'][-1]}"
+            found.append(f"{name} is at least as good as the best of shots and shots-gentle ({score}) {said}.")
     return found
 
 

@@ -72,18 +72,16 @@ def summary(adaptation: Adaptation, start: Start, target: Target, seconds: float
 
 def overtaken(
     points: Mapping[tuple[str, str], Mapping[str, Any]], scratch: str, steps: Sequence[str], name: str
-) -> str | None:
-    """The least k from which on a way from scratch is at least as good as the best way from the run; None: at none."""
-    last = None
-    for k in reversed(steps):
+) -> list[str]:
+    """The values of k at which a way from scratch is at least as good as the best way from the run."""
+    found = []
+    for k in steps:
         own = [points[way, k][name] for way in ADAPTED if (way, k) in points]
         other = points.get((scratch, k), {}).get(name)
-        if not own or other is None or any(one is None for one in own):
-            break
-        if other["mean"] < max(one["mean"] for one in own):
-            break
-        last = k
-    return last
+        known = [one["mean"] for one in own if one is not None]
+        if known and other is not None and other["mean"] >= max(known):
+            found.append(k)
+    return found
 
 
 def _read(adaptation: Adaptation, start: Start, target: Target) -> list[dict[str, Any]]:

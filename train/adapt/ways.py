@@ -19,6 +19,7 @@ from mser.model import Domain, MultiGateModel, Prior
 from mser.nas.genotype import fixed_genotype
 from mser.probe import fit_logistic
 from mser.transfer import Standard, averaged_gates, distances, new_language, standardised_by
+from train.adapt.rows import teach_new_rows
 from train.adapt.target import Start, Target
 from train.fit import FitSettings, Replica, fit, predict
 from train.halves import draw_shots
@@ -180,7 +181,10 @@ class Adapter:
     def tuned(
         self, model: AveragedModel, rows: np.ndarray, labels: np.ndarray, seed: int, settings: FitSettings, trunk: float
     ) -> AveragedModel:
-        """The model, each of its networks trained on these rows with these labels."""
+        """The model, each of its networks trained on these rows with these labels; first what it knows nothing of."""
+        if trunk != 1:
+            unknown = [number for number, parts in enumerate(self.parts.values()) if not parts]
+            teach_new_rows(model, self.target.name, self.loader, rows, labels, unknown)
         kept = self.loader.labels.clone()
         self.loader.labels[torch.from_numpy(rows)] = torch.from_numpy(labels)
         try:

@@ -26,8 +26,8 @@ def failures(board: Board) -> Markup:
 def costs(board: Board) -> Markup:
     """Rows: systems; columns: seconds of each setting, k together, and what a training trains."""
     lead = (
-        "Seconds of all tasks of a protocol together, with all seeds and folds, on one core or device each; parameters "
-        "of one training, the most that a task needed."
+        "Seconds of all tasks of a protocol together, with all seeds and folds: of a core, or of the clock where a "
+        "device computed; parameters of one training, the most that a task needed."
     )
     groups: dict[Setting, dict[str, float]] = {}
     parameters: dict[str, int] = {}
