@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from mser.cli import COMMANDS
+from mser.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mser", "extract", "train")
@@ -198,11 +199,19 @@ def test_stage_two_loads_neither_audio_nor_speech_models() -> None:
 
 
 def test_the_commands_of_the_library_start_without_what_only_some_of_them_need() -> None:
-    modules = sorted({module for module, _ in COMMANDS.values()})
+    modules = sorted({module for module, _, _ in COMMANDS.values()})
     loaded = loaded_by("mser.cli", *modules)
     assert {"mser.predict.cli", "mser.export.cli", "mser.hub.cli"} <= loaded
     late = ["transformers", "torchaudio", "huggingface_hub", "onnx", "onnxruntime", "tensorboard", "train", "extract"]
     assert hits(loaded, late) == set()
+
+
+def test_help_tells_of_every_command_without_importing_one() -> None:
+    said = CliRunner().invoke(main, ["--help"]).output
+    assert all(f"  {name} " in said for name in COMMANDS)
+    alone = "from mser.cli import main; main(['--help'], standalone_mode=False); import sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert set(run.stdout.split()) & {module for module, _, _ in COMMANDS.values()} == set()
 
 
 def test_the_library_and_its_command_line_load_nothing_heavy() -> None:
