@@ -109,7 +109,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("UAR, %, closed")
     panels[0][-1].legend(fontsize=7, loc="lower right")
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import product
 
@@ -41,6 +42,49 @@ def jlcorpus() -> list[str]:
     names = product(("female1", "female2", "male1", "male2"), emotions, range(1, 16), "ab", (1, 2))
     folder = "Raw JL corpus (unchecked and unannotated)/JL(wav+txt)"
     return [f"{folder}/{who}_{emotion}_{number}{session}_{take}.wav" for who, emotion, number, session, take in names]
+
+
+#: Dramas of M3ED: those who speak as A and B in each dialogue; a name of one drama is somebody else in another.
+M3ED_DRAMAS = {
+    "shaonianpai": [("王胜男", "林大为"), ("林妙妙", "王胜男")],
+    "yijiarenzhiming": [("p3", "P1"), ("P1", "陈婷")],
+    "waixiangren": [("P1", "小水")],
+}
+M3ED_EMOTIONS = ("Neutral", "Surprise", "Disgust", "Anger", "Sad", "Happy", "Fear")
+
+
+def m3ed() -> list[str]:
+    """modality_speech/S_DRAMA_DIALOGUE_UTTERANCE: S is A or B, the speakers of a dialogue; numbers may lack some."""
+    return [f"modality_speech/{who}_{drama}_{one}_{two}.wav" for drama, one, two, who in _m3ed_turns()]
+
+
+def m3ed_tables() -> dict[str, str]:
+    """annotation.json: drama, dialogue, then who A and B are, and the utterances with speaker and labels."""
+    found: dict[str, dict[str, dict[str, dict[str, object]]]] = {}
+    for drama, one, two, who in _m3ed_turns():
+        emotion = M3ED_EMOTIONS[(one + two) % 7] if two > 2 or one > 1 else M3ED_EMOTIONS[two - 1]
+        names = dict(zip("AB", M3ED_DRAMAS[drama][one - 1], strict=True))
+        info = {
+            letter: {"Name": name, "Age": "mid", "Gender": {"A": "female", "B": "male"}[letter], "OtherName": []}
+            for letter, name in names.items()
+        }
+        dialogue = found.setdefault(drama, {}).setdefault(f"{drama}_{one}", {"SpeakerInfo": dict(info), "Dialog": {}})
+        votes = {f"EmoAnnotator{number}": emotion for number in (1, 2, 3)}
+        dialogue["Dialog"][f"{drama}_{one}_{two}"] = {
+            "StartTime": "00:00:00:01", "EndTime": "00:00:01:03", "Text": "钟点工阿姨", "Speaker": who,
+            "EmoAnnotation": {**votes, "final_mul_emo": f"{emotion},Fear", "final_main_emo": emotion},
+        }  # fmt: skip
+    return {"annotation.json": json.dumps(found, ensure_ascii=False, indent=4)}
+
+
+def _m3ed_turns() -> list[tuple[str, int, int, str]]:
+    return [
+        (drama, one, two, "AB"[(two + two // 3) % 2 == 0])
+        for drama, dialogues in M3ED_DRAMAS.items()
+        for one in range(1, len(dialogues) + 1)
+        for two in range(1, 16)
+        if (one, two) != (1, 11)
+    ]
 
 
 def mead() -> list[str]:
@@ -169,10 +213,31 @@ def ravdess() -> list[str]:
     ]
 
 
+def thai_ser_tables() -> dict[str, str]:
+    """emotion_label.json: name -> a list of one record, for the turns of the main microphone; votes, and agreement."""
+    emotions = ("Neutral", "Angry", "Happy", "Sad", "Frustrated")
+    scripts = product((1, 2), (1, 2, 3), range(1, 6), "ab")
+    turns = {f"script{one}_{two}_{digit}{take}": emotions[digit - 1] for one, two, digit, take in scripts}
+    turns |= {f"impro{one}_{two}": emotions[one - 1] for one, two in product(range(1, 6), range(1, 9))}
+    found = {
+        f"s{(actor + 1) // 2:03}_con_actor{actor:03}_{turn}.flac": emotion
+        for actor in range(1, 9)
+        for turn, emotion in turns.items()
+    }
+    # Those of the examples.
+    found |= {"s001_con_actor001_script2_2_2b.flac": "Angry", "s003_con_actor005_script2_2_2b.flac": "Angry"}
+    labels = {
+        name: [{"annotated": [[emotion], ["Other"]], "majority_emo": None, "agreement": 0.5, "assigned_emo": emotion}]
+        for name, emotion in found.items()
+    }
+    return {"emotion_label.json": json.dumps(labels)}
+
+
 #: Corpus -> its documented files, or some dozens of them.
 TREES: dict[str, Callable[[], list[str]]] = {
     "iemocap": iemocap,
     "jlcorpus": jlcorpus,
+    "m3ed": m3ed,
     "mead": mead,
     "meld": lambda: [path for part in MELD_PARTS for path in meld(part)],
     "mer2023": mer2023,
@@ -183,12 +248,14 @@ TREES: dict[str, Callable[[], list[str]]] = {
     "polish": polish,
     "ravdess": ravdess,
 }
-#: Corpus -> its tables by relative path.
+#: Corpus -> its tables by relative path; THAI SER's files are listed elsewhere.
 TABLES: dict[str, Callable[[], dict[str, str]]] = {
     "iemocap": iemocap_tables,
+    "m3ed": m3ed_tables,
     "meld": lambda: {name: text for part in MELD_PARTS for name, text in meld_tables(part).items()},
     "mer2023": mer2023_tables,
     "msppodcast": msppodcast_tables,
+    "thai_ser": thai_ser_tables,
 }
 #: Corpora of which every file is listed above.
 COMPLETE: set[str] = {"jlcorpus", "polish", "ravdess"}

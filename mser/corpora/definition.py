@@ -37,8 +37,8 @@ class CorpusDefinition:
         folders: what each folder level names, from the corpus folder down.
         table: where labels stand in a table, see :class:`mser.corpora.reader.LabelReader`.
         skip: matched in full on the relative path with suffix: files that are no utterances of this corpus.
-        speaker: of all recordings; or joined from groups of the pattern, such as ``{session}{sex}``. gender: of all
-            speakers.
+        speaker: of all recordings; or joined from groups of the pattern and columns of the table, such as
+            ``{session}{sex}``. gender: of all speakers.
         genders: source gender -> female or male. speakers: speaker -> ``{gender: ...}``.
         expected: ``utterances``, ``speakers``, ``emotions`` as published.
         examples: documented path -> the fields that are read from it.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mser.corpora.nested import check_rows
 from mser.labels import load_labels
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ DEFECTS = {
 }
 GENDERS = ("female", "male")
 #: Keys of ``table``.
-TABLE_KEYS = {"file", "files", "path", "columns", "lines", "by", "delimiter", "encoding"}
+TABLE_KEYS = {"file", "files", "path", "columns", "rows", "lines", "by", "delimiter", "encoding"}
 CHECKSUMS = {"sha256": 64, "md5": 32}
 DOWNLOAD_KEYS = {"url", "bytes", "into", "name", *CHECKSUMS}
 #: Archives whose records tell the sizes and checksums of their files.
@@ -191,13 +192,14 @@ def check_layout(one: CorpusDefinition) -> None:
 
 
 def _check_speaker(one: CorpusDefinition, speaker: str, groups: Mapping[str, set[str]]) -> None:
-    """One for all recordings, or joined from named groups."""
+    """One for all recordings, or joined from named groups and columns."""
     if any("speaker" in found for found in groups.values()):
         one.fail("speaker", "no such key where names or a table give the speaker", speaker)
     _require_braces(one, "speaker", speaker)
-    unknown = sorted(set(joined_names(speaker)) - groups.get("pattern", set()))
+    named = groups.get("pattern", set()) | groups.get("table", set())
+    unknown = sorted(set(joined_names(speaker)) - named)
     if unknown:
-        one.fail("speaker", f"in braces groups of the pattern: {', '.join(sorted(groups.get('pattern', ())))}", unknown)
+        one.fail("speaker", f"in braces groups of the pattern, or columns: {', '.join(sorted(named))}", unknown)
 
 
 def _require_braces(one: CorpusDefinition, key: str | tuple[str, ...], text: str) -> None:
@@ -236,6 +238,7 @@ def _check_table(one: CorpusDefinition, table: Any) -> set[str]:
         keys |= {"path"}
     _check_files(one, table)
     _require_one_of(one, ("table", "by"), table.get("by"), ("path", "name", "end"))
+    levels = check_rows(one, table) & set(FIELDS)
     if "lines" in keys:
         found = _groups(one, ("table", "lines"), str(table["lines"]))
         if "path" not in found or keys & {"path", "columns", "delimiter"}:
@@ -246,13 +249,14 @@ def _check_table(one: CorpusDefinition, table: Any) -> set[str]:
     columns = table.get("columns")
     if "path" not in keys or not isinstance(columns, Mapping):
         one.fail("table", "path and columns, or lines", sorted(keys))
-    unknown = sorted(set(map(str, columns)) - set(FIELDS))
+    # Others are of use where the speaker is joined from them.
+    unknown = sorted(set(map(str, columns)) - set(FIELDS) - set(joined_names(one.speaker or "")))
     if unknown:
-        one.fail(("table", "columns", unknown[0]), f"of {', '.join(FIELDS)}", unknown)
+        one.fail(("table", "columns", unknown[0]), f"of {', '.join(FIELDS)}, or a name in speaker", unknown)
     for name, column in columns.items():
         if not isinstance(column, str):
             one.fail(("table", "columns", name), "the name of a column; put numbers in quotes", column)
-    return set(columns)
+    return set(columns) | levels
 
 
 def _check_files(one: CorpusDefinition, table: Mapping[str, Any]) -> None:

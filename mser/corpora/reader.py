@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mser.corpora.fields import FIELDS, joined_names
+from mser.corpora.nested import rows_of
 from mser.errors import CorpusError
 from mser.manifest import leads_out
 
@@ -23,6 +24,7 @@ class LabelReader:
     A table is one file or several (``file``, with ``*``), each with a head and a row an utterance: ``columns`` names
     the column of each field, ``path`` that of the audio path, or a text with columns in braces. Or, with ``lines``, a
     text in which every line that the expression is found in is such a row, with a group for each field and ``path``.
+    In nested JSON, ``rows`` names the levels of keys down to a row, and ``columns`` are keys from there.
     Tables whose rows name their recordings in other ways are ``files``: each with its own ``path``.
     A row belongs to the file of its path, with ``by: name`` to the file of that name wherever it lies, with ``by: end``
     to the file whose path ends so; suffixes do not count.
@@ -147,6 +149,9 @@ def audio_stem(place: str, by_name: bool) -> str:
 
 def _rows_of(path: Path, table: Mapping[str, Any], place: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Path and fields of each row of a table, whose column ``place``, or a text with columns in braces, is the path."""
+    if "rows" in table:
+        yield from rows_of(path, table, place, FIELDS)
+        return
     with path.open(encoding=table.get("encoding", "utf-8-sig"), newline="") as file:
         if "lines" in table:
             found = (re.search(table["lines"], line) for line in file)
