@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def sources(root: Path = ROOT) -> list[Path]:
     return sorted(path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*.py"))
 
 
+@cache
 def imports(path: Path, root: Path = ROOT) -> set[str]:
     """Every dotted name a module imports anywhere in it; ``from a import b`` gives ``a`` and ``a.b``."""
     package = path.parent.parts

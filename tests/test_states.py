@@ -297,7 +297,7 @@ def test_the_command_line_makes_manifests_and_stores(corpora: Path, definitions:
     [
         (["manifest", "--language", "de xx"], ["No corpus of language 'xx'", "de", "add a definition"]),
         (["manifest", "--language", "ur"], ["No corpus of language 'ur' has a folder", "urdu", "MSER_CORPORA"]),
-        (["manifest", "--language", "fr"], ["No file of corpus 'bad'", "does not match", "check the folder"]),
+        (["manifest", "--language", "fr"], ["No file of corpus 'bad'", "does not match", "`mser corpora check bad`"]),
         (["manifest", "--definitions", "absent"], ["does not exist", "MSER_DEFINITIONS"]),
         (["manifest", "--corpora", "absent"], ["No folder of a known corpus", "make demo"]),
         (["states", "--language", "it"], ["no manifest of language 'it'", "make manifest LANG=it"]),
