@@ -14,7 +14,7 @@ import numpy as np
 
 from mser.errors import ProtocolError, RunError
 from mser.metrics import clustered_intervals, score
-from train.adapt.study import ALL, Adaptation, answered
+from train.adapt.study import Adaptation, answered, word_of
 from train.adapt.target import Start, Target
 from train.adapt.ways import WAYS
 
@@ -36,7 +36,7 @@ def summary(adaptation: Adaptation, start: Start, target: Target, seconds: float
     points: dict[tuple[str, str], dict[str, Any]] = {}
     for (way, k), draws in _by_point(found).items():
         points[way, k] = {name: _scored(name, draws, target, shared) for name in SCORES}
-    steps = ["0", *(str(_word(k)) for k in adaptation.shots)]
+    steps = ["0", *(str(word_of(k)) for k in adaptation.shots)]
     counts = {name: int((truth == number).sum()) for number, name in enumerate(target.emotions)}
     out = sorted({row.emotion for row in target.data.utterances if target.mapping[row.emotion] is None})
     return {
@@ -170,7 +170,3 @@ def _audit(target: Target) -> list[str]:
         return list(target.data.audit.messages)
     except ProtocolError as error:  # folds by speaker need more utterances than two halves do
         return [f"No audit: {error.what}"]
-
-
-def _word(k: int | None) -> int | str:
-    return ALL if k is None else k

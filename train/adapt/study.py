@@ -106,7 +106,7 @@ def adapt_block(adaptation: Adaptation, draw: int, number: int) -> None:
     ids = [target.data.utterances[row].utterance_id for row in half.test]
     write_json(
         path,
-        {"key": key, "draw": draw, "half": number, "shots": [_word(k) for k in shots], "near": distances,
+        {"key": key, "draw": draw, "half": number, "shots": [word_of(k) for k in shots], "near": distances,
          "utterance_ids": ids, "adapt": len(half.adapt), "answers": content},
     )  # fmt: skip
 
@@ -116,17 +116,18 @@ def answered(path: Path, key: str, shots: Sequence[int | None]) -> dict[str, Any
     found = read_if_whole(path, ANSWER_FIELDS) if path.is_file() else None
     if found is None or found["key"] != key:
         return None
-    return found if not found["adapt"] or {_word(k) for k in shots} <= set(found["shots"]) else None
+    return found if not found["adapt"] or {word_of(k) for k in shots} <= set(found["shots"]) else None
 
 
-def _word(k: int | None) -> int | str:
+def word_of(k: int | None) -> int | str:
+    """A value of k as files and tables write it."""
     return ALL if k is None else k
 
 
 def _content(said: Said, target: Target) -> dict[str, Any]:
     return {
         "way": said.way,
-        "k": _word(said.k),
+        "k": word_of(said.k),
         "emotions": list(said.emotions),
         "probabilities": [[float(f"{value:.{DIGITS}g}") for value in row] for row in said.probabilities.tolist()],
         "shots": [target.data.utterances[row].utterance_id for row in said.shots],
