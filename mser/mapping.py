@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from mser.config import DATA_FOLDER, fingerprint, read_yaml_lines
@@ -79,8 +80,11 @@ def is_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def load_mapping(name: str) -> LabelMapping:
+def load_mapping(name: str, field: str = "MAPPING") -> LabelMapping:
     """A shipped mapping by name, or one of the user's own by path.
+
+    Args:
+        field: the setting that named it, for the message.
 
     Raises:
         ConfigError: there is no such mapping, it is no mapping, or it lacks a label; names file and line.
@@ -92,10 +96,17 @@ def load_mapping(name: str) -> LabelMapping:
         raise ConfigError(
             "There is no such mapping of labels.",
             file=path,
-            field="MAPPING",
+            field=field,
             expected=f"one of {' '.join(mapping_names())}, or a YAML file",
             found=name,
         )
+    found = path.stat()
+    return _read(path, (found.st_mtime_ns, found.st_size))
+
+
+@lru_cache
+def _read(path: Path, stamp: tuple[int, int]) -> LabelMapping:
+    """The mapping of a file; ``stamp``, its time and size, stands for its content."""
     content, lines = read_yaml_lines(path)
     labels = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(labels, dict) or not isinstance(content.get("title"), str) or set(content) > {"title", "labels"}:

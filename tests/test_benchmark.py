@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from commands import ROOT
 from sklearn.metrics import recall_score
@@ -22,6 +23,7 @@ from toys import make_workspace
 
 from mser.config import Workspace, read_json
 from mser.errors import ConfigError, RunError
+from mser.labels import load_labels
 from mser.manifest import Manifest
 from train.benchmark.run import selected
 from train.benchmark.summaries import ideas, summary
@@ -207,7 +209,7 @@ def test_a_pair_that_cannot_be_asked_is_marked_for_all_systems(root: Path) -> No
     replace(manifest, utterances=rows).write(workspace, [], [])
     done = invoke(root, *QUICK)
     assert done.exit_code == 1
-    assert "fewer than two emotions in common" in done.output
+    assert "no two labels to tell apart in de and it" in done.output
     for cell in board(root)["cells"]:
         within = cell["protocol"] == "within"
         assert len(cell["results"]) == (2 if within else 0)
@@ -232,8 +234,48 @@ def test_options_are_set_by_name_and_other_options_need_another_folder(root: Pat
     assert (options["hidden"], options["steps"]["epochs"]) == (8, 2)
     done = invoke(root, *words[:-2])
     assert done.exit_code == 1
-    assert "other data, upstreams or options" in done.output
+    assert "other data, labels, upstreams or options" in done.output
     assert "another RUN" in done.output
+
+
+def test_emotions_count_as_a_mapping_of_the_users_own_has_it(root: Path) -> None:
+    for language in ("de", "it"):  # of the unified labels: a mapping names no others
+        manifest = Manifest.read(Workspace(root), f"toy_{language}")
+        known = {"anger": "anger", "fear": "boredom" if language == "it" else "fear", "joy": "happiness"}
+        rows = tuple(replace(row, emotion=known[row.emotion]) for row in manifest.utterances)
+        replace(manifest, utterances=rows).write(Workspace(root), [], [])
+    counts = {**dict.fromkeys(load_labels()), "anger": "ill", "happiness": "well", "boredom": "well"}
+    own = root.parent / "own.yaml"
+    own.write_text(yaml.safe_dump({"title": "ill or well", "labels": counts}), encoding="utf-8")
+    words = ("--methods", "logistic", "--seeds", "0", "--shots", "1", "--labels", f"{own} valence")
+    done = invoke(root, *words)
+    assert done.exit_code == 0, done.output
+    assert "Across languages, few-shot, labels: own" in " ".join(done.output.split())
+    content = board(root)
+    assert [(one["name"], one["left_out"]) for one in content["labels"]] == [
+        ("own", {"fear": {"de": 8}}),
+        ("valence", {}),
+    ]
+    assert content["labels"][0]["parts"] == {"ill": ["anger"], "well": ["boredom", "happiness"]}
+    asked = [(cell["labels"], cell["protocol"]) for cell in content["cells"]]
+    own_cells = [("own", "within")] * 2 + [("own", "zero-shot")] * 2 + [("own", "few-shot")] * 2
+    assert asked == own_cells + [("valence", "zero-shot")] * 2
+    emotions = {row.utterance_id: row.emotion for language in ("de", "it")
+                for row in Manifest.read(Workspace(root), f"toy_{language}").utterances}  # fmt: skip
+    for cell in content["cells"][:6]:
+        assert (cell["tested"], cell["utterances"]) == ({"de": 16, "it": 24}[cell["target"]], 24)
+        said, truth = [], []
+        for path in (root / "reports" / "benchmark" / cell["results"][0]["folder"]).resolve().glob("*.json"):
+            one = read_json(path)
+            if (one["protocol"], one["k"]) == (cell["protocol"], cell["k"]):
+                said += [one["emotions"][np.argmax(row)] for row in one["probabilities"]]
+                truth += [counts[emotions[name]] for name in one["utterance_ids"]]
+        uar = 100 * recall_score(truth, said, average="macro")
+        assert cell["results"][0]["uar"]["mean"] == pytest.approx(uar)
+    own.write_text(yaml.safe_dump({"title": "ill or well", "labels": {**counts, "fear": "ill"}}), encoding="utf-8")
+    done = invoke(root, *words)
+    assert done.exit_code == 1
+    assert "labels of own" in done.output
 
 
 @pytest.mark.parametrize(
@@ -241,7 +283,9 @@ def test_options_are_set_by_name_and_other_options_need_another_folder(root: Pat
     [
         (("--methods", "nosuch"), "nosuch"),
         (("--protocols", "sideways"), "within zero-shot few-shot"),
-        (("--labels", "dominance"), "emotions valence"),
+        (("--labels", "dominance"), "emotions arousal coarse valence"),
+        (("--labels", "emotions emotions.yaml"), "emotions.yaml"),
+        (("--labels", ""), "one or more, each once"),
         (("--set", "mlp.nosuch=1"), "hidden dropout"),
         (("--set", "nosuch=1"), "mlp.hidden=64"),
         (("--shots", "0"), "1 5 10"),

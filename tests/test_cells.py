@@ -17,7 +17,8 @@ from toys import make_workspace
 
 from mser.errors import ProtocolError
 from mser.manifest import Manifest
-from train.benchmark.cells import EMOTIONS, VALENCE, Pair, halves, label_of, pairs, shared_labels, tasks_of
+from mser.mapping import EMOTIONS, load_mapping
+from train.benchmark.cells import Pair, halves, pairs, shared_labels, tasks_of
 from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part
 
 
@@ -41,19 +42,13 @@ def relabelled(root: Path, language: str, names: dict[str, str], speakers: int =
 
 def test_the_pairs_are_every_language_and_every_ordered_pair() -> None:
     names = ("de", "it", "en", "ur")
-    found = pairs(names, (WITHIN, ZERO_SHOT, FEW_SHOT), (EMOTIONS, VALENCE))
+    found = pairs(names, (WITHIN, ZERO_SHOT, FEW_SHOT), (EMOTIONS, "valence"))
     assert len([pair for pair in found if pair.within]) == 4
     across = {(pair.source, pair.target) for pair in found if not pair.within}
     assert across == {(one, other) for one in names for other in names if one != other}
-    assert len([pair for pair in found if pair.labels == VALENCE]) == 12
-    assert pairs(names, (FEW_SHOT,), (VALENCE,)) == []
-
-
-def test_the_sign_of_valence_is_that_of_the_papers_mapping() -> None:
-    positive = {"happiness", "neutral", "surprise"}
-    negative = {"anger", "boredom", "disgust", "fear", "sadness"}
-    assert {label_of(name, VALENCE) for name in positive} == {"positive"}
-    assert {label_of(name, VALENCE) for name in negative} == {"negative"}
+    assert len([pair for pair in found if pair.labels == "valence"]) == 12
+    assert pairs(names, (FEW_SHOT,), (EMOTIONS, "valence")) == [pair for pair in found if pair.labels == EMOTIONS][4:]
+    assert len(pairs(names, (WITHIN, FEW_SHOT), ("valence",))) == 4 + 12
 
 
 def test_within_a_language_no_speaker_is_on_two_sides(tmp_path: Path) -> None:
@@ -121,8 +116,8 @@ def test_a_part_gives_states_and_statistics_of_its_own_rows(tmp_path: Path) -> N
 
 def test_languages_that_share_fewer_than_two_emotions_cannot_be_asked(tmp_path: Path) -> None:
     languages = relabelled(tmp_path, "it", {"joy": "surprise", "fear": "sadness"})
-    with pytest.raises(ProtocolError, match="fewer than two emotions in common") as error:
-        shared_labels(languages["de"], languages["it"], EMOTIONS)
+    with pytest.raises(ProtocolError, match="no two labels to tell apart in de and it") as error:
+        shared_labels(languages["de"], languages["it"], load_mapping(EMOTIONS))
     assert "anger, sadness, surprise" in str(error.value)
 
 

@@ -30,7 +30,7 @@ def line_of(path: Path, start: str) -> int:
 def test_the_shipped_mappings_say_of_every_label_what_it_counts_as() -> None:
     names = mapping_names()
     assert names[0] == EMOTIONS
-    assert {"coarse", "arousal"} <= set(names)
+    assert {"coarse", "arousal", "valence"} <= set(names)
     every = set(yaml.safe_load((DATA_FOLDER / "labels.yaml").read_text(encoding="utf-8")))
     for name in names[1:]:
         found = load_mapping(name)
@@ -45,6 +45,18 @@ def test_the_sign_of_arousal_is_that_of_the_labels() -> None:
     for name, label in load_labels().items():
         if label.arousal is not None and name != "neutral" and name not in ("low", "medium", "high"):
             assert found[name] == ("high" if label.arousal > 0 else "low"), name
+
+
+def test_the_sign_of_valence_is_that_of_the_labels_and_of_the_paper() -> None:
+    found = load_mapping("valence")
+    for name, label in load_labels().items():
+        assert found[name] == (None if label.valence is None else "positive" if label.valence >= 0 else "negative"), (
+            name
+        )
+    # Latif et al. 2019 have neutral among the positive ones.
+    assert found.parts(["happiness", "neutral", "surprise", "sadness", "boredom"]) == {
+        "negative": ["boredom", "sadness"], "positive": ["happiness", "neutral", "surprise"],
+    }  # fmt: skip
 
 
 def test_coarse_labels_count_as_themselves() -> None:

@@ -9,7 +9,8 @@ import torch
 from toys import make_workspace
 
 from mser.config import Workspace
-from train.benchmark.cells import EMOTIONS, Asked, Pair, tasks_of
+from mser.mapping import EMOTIONS
+from train.benchmark.cells import Asked, Pair, tasks_of
 from train.data import Features, load_languages
 from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language
 

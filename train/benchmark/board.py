@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from mser.errors import RunError
+from mser.mapping import EMOTIONS
 from train.report.study import MISSING, Study, is_number, number, spread
 from train.report.study import SCHEMA_VERSION as STUDY_VERSION
 from train.report.verdict import BEATS, LEVEL, LOSES, TIES
 
 SCHEMA_VERSION = 1
-# The words of train.systems.task and train.benchmark.cells, whose import would load torch: a page needs no model.
+# The words of train.systems.task, whose import would load torch: a page needs no model.
 WITHIN, ZERO_SHOT, FEW_SHOT = "within", "zero-shot", "few-shot"
-EMOTIONS, VALENCE = "emotions", "valence"
 #: Beside systems that use unlabelled utterances of the target, and scores that the paper's way would report.
 ADAPTS, ON_TEST, FAILED = "adapts", "chosen on test", "failed"
 #: What a p-value that shows a difference was taken over: new speakers, or new utterances of these very speakers.
@@ -79,6 +79,16 @@ class Board:
             for entry in self.content.get("languages", [])
         ]
         return Study({"schema_version": STUDY_VERSION, "languages": languages})
+
+    @cached_property
+    def labels(self) -> dict[str, Mapping[str, Any]]:
+        """The label sets by name; the first is asked under every protocol, the others across languages."""
+        return {entry["name"]: entry for entry in self.content.get("labels", [])}
+
+    @property
+    def first(self) -> str:
+        """The name of the label set that is asked under every protocol."""
+        return next(iter(self.labels), EMOTIONS)
 
     @cached_property
     def systems(self) -> dict[str, Mapping[str, Any]]:

@@ -16,14 +16,10 @@ import numpy as np
 import torch
 
 from mser.errors import ProtocolError
-from mser.labels import load_labels
+from mser.mapping import LabelMapping, load_mapping
 from mser.protocol import Split, everyone
 from train.halves import draw_shots, speaker_halves
 from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part, Task
-
-#: Label sets: all emotions, or the sign of their valence, neutral counted as positive (as Latif et al. 2019 have it).
-EMOTIONS, VALENCE = "emotions", "valence"
-SIGNS = ("negative", "positive")
 
 
 @dataclass(frozen=True, order=True)
@@ -31,7 +27,7 @@ class Pair:
     """A source and a target that are computed together; within a language both are the same.
 
     Attributes:
-        labels: ``emotions`` or ``valence``.
+        labels: what emotions count as: the name or path of a :mod:`mser.mapping`.
     """
 
     labels: str
@@ -47,42 +43,41 @@ class Pair:
         return self.source if self.within else f"{self.source}-{self.target}"
 
 
+def protocols_of(label_set: str, protocols: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """The first label set is asked under every protocol, a further one across languages without shots.
+
+    >>> protocols_of("valence", ("within", "zero-shot", "few-shot"), ("emotions", "valence"))
+    ('zero-shot',)
+    """
+    return tuple(name for name in protocols if label_set == labels[0] or name == ZERO_SHOT)
+
+
 def pairs(languages: Sequence[str], protocols: Sequence[str], labels: Sequence[str]) -> list[Pair]:
-    """Every language by itself, then every ordered pair; the sign of valence across languages, without shots."""
+    """Every language by itself, then every ordered pair, as far as the label set is asked so."""
     across = [pair for pair in product(languages, languages) if pair[0] != pair[1]]
-    found = [Pair(EMOTIONS, name, name) for name in languages if WITHIN in protocols and EMOTIONS in labels]
+    found = [Pair(labels[0], name, name) for name in languages if WITHIN in protocols]
     for kind in labels:
-        if set(protocols) & {ZERO_SHOT, *([FEW_SHOT] if kind == EMOTIONS else [])}:
+        if {ZERO_SHOT, FEW_SHOT} & set(protocols_of(kind, protocols, labels)):
             found += [Pair(kind, *pair) for pair in across]
     return found
 
 
-def label_of(emotion: str, labels: str) -> str | None:
-    """What an emotion counts as in a label set; None where it has no valence.
-
-    >>> label_of("neutral", "valence"), label_of("anger", "valence"), label_of("sarcasm", "valence")
-    ('positive', 'negative', None)
-    """
-    if labels == EMOTIONS:
-        return emotion
-    valence = load_labels()[emotion].valence if emotion in load_labels() else None
-    return None if valence is None else SIGNS[valence >= 0]
-
-
-def shared_labels(source: Language, target: Language, labels: str) -> tuple[str, ...]:
+def shared_labels(source: Language, target: Language, mapping: LabelMapping) -> tuple[str, ...]:
     """The labels that both languages have, sorted.
 
     Raises:
-        ProtocolError: fewer than two: nothing can be told apart.
+        ProtocolError: fewer than two: nothing can be told apart. ConfigError: the mapping does not name an emotion.
     """
-    own = [{label_of(row.emotion, labels) for row in one.utterances} - {None} for one in (source, target)]
-    found = tuple(sorted(str(label) for label in own[0] & own[1]))
+    own = [set(mapping.parts({row.emotion for row in one.utterances})) for one in (source, target)]
+    found = tuple(sorted(own[0] & own[1]))
     if len(found) < 2:
+        names = dict.fromkeys([source.name, target.name])
         raise ProtocolError(
-            f"{source.name} and {target.name} have fewer than two {labels} in common.",
-            field="emotion",
-            expected="two or more that both have",
-            found=" / ".join(", ".join(sorted(map(str, one))) or "none" for one in own),
+            f"There are no two labels to tell apart in {' and '.join(names)}.",
+            file=mapping.path,
+            field=mapping.name,
+            expected="two or more, the same in source and target",
+            found=" / ".join(", ".join(sorted(one)) or "none" for one in own[: len(names)]),
         )
     return found
 
@@ -96,9 +91,9 @@ def halves(language: Language) -> tuple[np.ndarray, np.ndarray]:
     return speaker_halves(language.utterances, language.name)
 
 
-def part_of(language: Language, rows: np.ndarray, emotions: Sequence[str], labels: str) -> Part:
+def part_of(language: Language, rows: np.ndarray, emotions: Sequence[str], mapping: LabelMapping) -> Part:
     """The rows whose label is one of ``emotions``, with their labels."""
-    names = [label_of(language.utterances[row].emotion, labels) for row in rows]
+    names = [mapping[language.utterances[row].emotion] for row in rows]
     kept = np.array([name in emotions for name in names], dtype=bool)
     indices = np.array([emotions.index(name) for name in names if name in emotions], dtype=np.int64)
     return Part(language, rows[kept], indices)
@@ -142,24 +137,28 @@ def tasks_of(
     """All tasks of a pair, those that share a source and a seed one after the other.
 
     Args:
-        shots: values of k. probes: folder in which scores of single layers are kept.
+        protocols: that the pair is asked under (:func:`protocols_of`). shots: values of k.
+        probes: folder in which scores of single layers are kept.
 
     Raises:
-        ProtocolError: the languages cannot be asked so; says why.
+        ProtocolError: the languages cannot be asked so; says why. ConfigError: there is no such mapping.
     """
     if pair.within:
-        return _within(languages[pair.source], seeds, device, probes)
+        return _within(pair, languages[pair.source], seeds, device, probes)
     return _across(pair, languages[pair.source], languages[pair.target], protocols, shots, seeds, device, probes)
 
 
-def _within(language: Language, seeds: Sequence[int], device: torch.device, probes: Path | None) -> list[Asked]:
-    emotions = language.data.emotions
+def _within(
+    pair: Pair, language: Language, seeds: Sequence[int], device: torch.device, probes: Path | None
+) -> list[Asked]:
+    mapping = load_mapping(pair.labels)
+    emotions = shared_labels(language, language, mapping)
     nobody = Part(language, np.zeros(0, dtype=np.int64))
     found = []
     for fold in language.data.folds:
-        source = part_of(language, fold.train, emotions, EMOTIONS)
-        test = part_of(language, fold.test, emotions, EMOTIONS)
-        path = probes / f"{language.name}-{fold.name}.json" if probes else None
+        source = part_of(language, fold.train, emotions, mapping)
+        test = part_of(language, fold.test, emotions, mapping)
+        path = probes / f"{mapping.name}-within-{language.name}-{fold.name}.json" if probes else None
         for seed in seeds:
             task = Task(
                 fold.name, WITHIN, emotions, source, _positions(fold.splits, source), nobody, nobody,
@@ -179,21 +178,22 @@ def _across(
     device: torch.device,
     probes: Path | None,
 ) -> list[Asked]:
-    emotions = shared_labels(source, target, pair.labels)
+    mapping = load_mapping(pair.labels)
+    emotions = shared_labels(source, target, mapping)
     rows = np.arange(len(source.utterances))
-    learnt = part_of(source, rows, emotions, pair.labels)
+    learnt = part_of(source, rows, emotions, mapping)
     splits = _positions(everyone(source.utterances).splits, learnt)
-    path = probes / f"{pair.labels}-{pair.name}.json" if probes else None
+    path = probes / f"{mapping.name}-{pair.name}.json" if probes else None
     parts = halves(target)
     counts = [0] if ZERO_SHOT in protocols else []
-    counts += shots if FEW_SHOT in protocols and pair.labels == EMOTIONS else []
+    counts += shots if FEW_SHOT in protocols else []
     found = []
     for seed in seeds:
         shared: dict[object, object] = {}
         for (number, tested), k in product(enumerate(parts), counts):
             others = parts[1 - number]
-            test = part_of(target, tested, emotions, pair.labels)
-            labelled = part_of(target, others, emotions, pair.labels)
+            test = part_of(target, tested, emotions, mapping)
+            labelled = part_of(target, others, emotions, mapping)
             task = Task(
                 f"half-{number}", FEW_SHOT if k else ZERO_SHOT, emotions, learnt, splits,
                 drawn(labelled, emotions, k, seed) if k else Part(target, others[:0]),

@@ -10,8 +10,8 @@ import click
 
 from mser.config import Workspace, store_name
 from mser.errors import ConfigError, RunError
+from mser.mapping import is_path, mapping_names
 from mser.terminal import Words, console, home_option, languages_option, print_table, progress_bar
-from train.benchmark.cells import EMOTIONS, VALENCE
 from train.benchmark.folder import open_benchmark, restored, wall_seconds
 from train.benchmark.leaderboard import collect
 from train.benchmark.page import terminal_tables, write_leaderboard
@@ -24,7 +24,7 @@ from train.systems import SYSTEMS
 from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT
 from train.workers import Placing, run_blocks
 
-PROTOCOLS, LABELS = (WITHIN, ZERO_SHOT, FEW_SHOT), (EMOTIONS, VALENCE)
+PROTOCOLS = (WITHIN, ZERO_SHOT, FEW_SHOT)
 
 
 @click.command("benchmark")
@@ -41,7 +41,15 @@ PROTOCOLS, LABELS = (WITHIN, ZERO_SHOT, FEW_SHOT), (EMOTIONS, VALENCE)
     "--methods", envvar="METHODS", type=Words(), default="all", help=f"Systems: all, or of {' '.join(SYSTEMS)}."
 )
 @click.option("--protocols", envvar="PROTOCOLS", type=Words(), default=" ".join(PROTOCOLS), show_default=True)
-@click.option("--labels", envvar="LABELS", type=Words(), default=" ".join(LABELS), show_default=True)
+@click.option(
+    "--labels",
+    envvar="LABELS",
+    type=Words(),
+    default="emotions valence",
+    show_default=True,
+    help=f"What emotions count as: of {' '.join(mapping_names())}, or YAML files. The first is asked under every "
+    "protocol, the others across languages without shots.",
+)
 @click.option("--shots", envvar="SHOTS", type=Seeds(), default="1 5 10", show_default=True, help="Clips an emotion.")
 @click.option("--seeds", envvar="SEEDS", type=Seeds(), default="0 1 2 3 4", show_default=True)
 @click.option(
@@ -66,8 +74,11 @@ def benchmark_command(
     workspace: Workspace,
 ) -> None:
     """Ask every system on every language and pair of languages, and write the leaderboard."""
-    _require_known("PROTOCOLS", protocols, PROTOCOLS)
-    _require_known("LABELS", labels, LABELS)
+    if not protocols or set(protocols) - set(PROTOCOLS):
+        raise ConfigError(
+            "Unknown words, or none.", field="PROTOCOLS", expected=" ".join(PROTOCOLS), found=" ".join(protocols)
+        )
+    labels = tuple(str(Path(name).absolute()) if is_path(name) else name for name in labels)
     if not seeds or (FEW_SHOT in protocols and (not shots or min(shots) < 1)):
         raise ConfigError("No seed, or no shots.", field="SEEDS, SHOTS", expected="whole numbers such as 1 5 10")
     names = tuple(map(store_name, upstreams)) or all_upstreams(workspace, languages, missing=False)
@@ -123,8 +134,3 @@ def _report(benchmark: Benchmark, spent: float) -> None:
             found=f"{first['system']}, {cell['protocol']}, {cell['source']} to {cell['target']}: {first['reason']}",
             hint="mend what the reasons say and run `make benchmark` again: it asks only what is missing",
         )
-
-
-def _require_known(field: str, found: tuple[str, ...], known: tuple[str, ...]) -> None:
-    if not found or set(found) - set(known):
-        raise ConfigError("Unknown words, or none.", field=field, expected=" ".join(known), found=" ".join(found))

@@ -17,18 +17,21 @@ def open_benchmark(benchmark: Benchmark) -> None:
     """Writes what is asked into the folder; going on with it where it exists.
 
     Raises:
-        RunError: the folder holds answers on other data, upstreams or options, which would be lost.
+        RunError: the folder holds answers on other data, labels, upstreams or options, which would be lost.
     """
     path = benchmark.folder / CONFIG
     before = read_config(path) if path.is_file() else {}
     data = {name: language_of(benchmark.inputs, name).data.fingerprint for name in benchmark.languages}
+    mappings = {mapping.name: mapping.fingerprint for mapping in benchmark.mappings}
     own = {"upstreams": list(benchmark.inputs.upstreams), "changes": list(benchmark.changes)}
     differing = [name for name, value in own.items() if before and before[name] != value]
     if before:
         differing += [f"data of {name}" for name, one in data.items() if before["data"].get(name, one) != one]
+        labels = before.get("mappings", {})
+        differing += [f"labels of {name}" for name, one in mappings.items() if labels.get(name, one) != one]
     if differing:
         raise RunError(
-            "The folder holds answers on other data, upstreams or options.",
+            "The folder holds answers on other data, labels, upstreams or options.",
             file=path,
             field=", ".join(differing),
             expected={name: before.get(name) for name in own},
@@ -40,6 +43,7 @@ def open_benchmark(benchmark: Benchmark) -> None:
         {
             **own,
             "data": {**before.get("data", {}), **data},
+            "mappings": {**before.get("mappings", {}), **mappings},
             "device": benchmark.inputs.device,
             "wall_seconds": before.get("wall_seconds", 0.0),
             **{name: list(getattr(benchmark, name)) for name in PARTS},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from scipy.stats import rankdata
 from mser import __version__
 from mser.config import read_if_whole
 from mser.errors import MserError, RunError
+from mser.mapping import load_mapping
 from mser.metrics import clustered_intervals, score
 from mser.significance import PairedTest, holm, paired_permutation
-from train.benchmark.cells import EMOTIONS, Asked, Pair
+from train.benchmark.asked import what_was_asked
+from train.benchmark.cells import Asked, Pair
 from train.benchmark.run import ANSWER_FIELDS, Benchmark, answer_path, key_of, language_of, pair_folder
 from train.benchmark.summaries import ideas, notes, summary
 from train.systems import SYSTEMS
@@ -76,8 +78,9 @@ class Cell:
 def collect(benchmark: Benchmark, wall_seconds: float | None = None) -> dict[str, Any]:
     """The content of the leaderboard; what was not answered yet is named as missing, what failed with its reason."""
     cells = [cell for pair in benchmark.pairs for cell in _cells_of(benchmark, pair)]
+    order = [mapping.name for mapping in benchmark.mappings]
     cells.sort(key=lambda cell: (
-        cell["labels"], [WITHIN, ZERO_SHOT, FEW_SHOT].index(cell["protocol"]), cell["k"],
+        order.index(cell["labels"]), [WITHIN, ZERO_SHOT, FEW_SHOT].index(cell["protocol"]), cell["k"],
         benchmark.languages.index(cell["source"]), benchmark.languages.index(cell["target"]),
     ))  # fmt: skip
     return {
@@ -89,36 +92,12 @@ def collect(benchmark: Benchmark, wall_seconds: float | None = None) -> dict[str
         "shots": list(benchmark.shots),
         "device": benchmark.inputs.device,
         "bar": BAR,
-        "languages": [_language(benchmark, name) for name in benchmark.languages],
-        "systems": [_system(benchmark, name) for name in benchmark.systems],
+        **what_was_asked(benchmark),
         "cells": cells,
         "summary": summary(cells, benchmark.systems),
         "ideas": ideas(cells, benchmark.systems),
         "notes": notes(cells, benchmark.seeds),
         "wall_seconds": wall_seconds,
-    }
-
-
-def _language(benchmark: Benchmark, name: str) -> dict[str, Any]:
-    data = language_of(benchmark.inputs, name).data
-    return {
-        "language": name,
-        "corpora": list(data.manifests),
-        "utterances": len(data.utterances),
-        "speakers": len({row.speaker_id for row in data.utterances}),
-        "emotions": list(data.emotions),
-        "audit": {**asdict(data.audit), "messages": list(data.audit.messages)},
-    }
-
-
-def _system(benchmark: Benchmark, name: str) -> dict[str, Any]:
-    entry = benchmark.entry(name)
-    return {
-        **{field: getattr(entry, field) for field in ("name", "title", "description", "source", "control")},
-        "options": entry.system.options,
-        "version": entry.system.version,
-        "adapts": entry.system.adapts,
-        "protocols": list(entry.system.protocols),
     }
 
 
@@ -148,9 +127,9 @@ def _by_cell(asked: Iterable[Asked]) -> dict[tuple[str, int], list[Asked]]:
 
 def _impossible(benchmark: Benchmark, pair: Pair, error: MserError) -> list[dict[str, Any]]:
     """The cells of a pair that cannot be asked: all systems failed, for one reason."""
-    places = [(ZERO_SHOT, 0)] if ZERO_SHOT in benchmark.protocols else []
-    if FEW_SHOT in benchmark.protocols and pair.labels == EMOTIONS:
-        places += [(FEW_SHOT, k) for k in benchmark.shots]
+    protocols = benchmark.protocols_of(pair)
+    places = [(ZERO_SHOT, 0)] if ZERO_SHOT in protocols else []
+    places += [(FEW_SHOT, k) for k in benchmark.shots] if FEW_SHOT in protocols else []
     target = language_of(benchmark.inputs, pair.target).data
     return [
         {
@@ -172,7 +151,12 @@ def _impossible(benchmark: Benchmark, pair: Pair, error: MserError) -> list[dict
 
 
 def _place(protocol: str, pair: Pair, k: int, emotions: Sequence[str]) -> dict[str, Any]:
-    place = {"protocol": protocol, "labels": pair.labels, "source": pair.source, "target": pair.target}
+    place = {
+        "protocol": protocol,
+        "labels": load_mapping(pair.labels).name,
+        "source": pair.source,
+        "target": pair.target,
+    }
     return {**place, "k": k, "emotions": list(emotions)}
 
 

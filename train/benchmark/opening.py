@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mser.markup import Markup, bullets, element, join, paragraph, section, table
 from train.benchmark.board import ADAPTS, ON_TEST, Board
 from train.benchmark.score_cells import MARKS, MEANINGS, badge
@@ -75,9 +78,29 @@ def what_was_run(board: Board) -> Markup:
         for entry in board.study.languages
     ]  # fmt: skip
     columns = ["language", "corpora", "utterances (N)", "speakers", "folds within", "emotions"]
+    labels = ["labels", "asked", "what counts as what", "left out: utterances"]
+    sets = [[name, entry["title"], _parts(entry), _left_out(entry)] for name, entry in board.labels.items()]
     audit = join(["What the folds leak: ", element("a", "audit", attributes={"href": "#audit"}), "."])
     return section("run", "What was run", bullets(facts), table(columns, languages, css="prose"),
-                   paragraph(audit, css="small"))  # fmt: skip
+                   paragraph(audit, css="small"), table(labels, sets, css="prose"))  # fmt: skip
+
+
+def _parts(entry: Mapping[str, Any]) -> str:
+    """
+    >>> _parts({"parts": {"anger": ["anger", "frustration"], "fear": ["fear"]}})
+    'anger: anger, frustration; fear'
+    """
+    parts = entry["parts"].items()
+    return "; ".join(label if own == [label] else f"{label}: {', '.join(own)}" for label, own in parts)
+
+
+def _left_out(entry: Mapping[str, Any]) -> str:
+    """
+    >>> _left_out({"left_out": {"boredom": {"de": 81}, "calm": {"en": 192, "ur": 3}}})
+    'boredom: de 81; calm: en 192, ur 3'
+    """
+    out = entry["left_out"].items()
+    return "; ".join(f"{name}: {', '.join(f'{one} {n}' for one, n in own.items())}" for name, own in out) or "none"
 
 
 def how_to_read(board: Board) -> Markup:

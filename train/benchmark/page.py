@@ -11,7 +11,7 @@ from mser.style import CSS
 from train.benchmark.board import Board
 from train.benchmark.costs import costs, failures, systems
 from train.benchmark.opening import header, how_to_read, notes, what_was_run
-from train.benchmark.score_tables import few_shot, valence, within, zero_shot
+from train.benchmark.score_tables import few_shot, other_labels, within, zero_shot
 from train.benchmark.text_tables import long_form, terminal_tables
 from train.benchmark.worth import chosen_on_test, ideas
 from train.report.background import audits
@@ -20,12 +20,15 @@ from train.report.study import MISSING
 
 __all__ = ["terminal_tables", "write_leaderboard"]
 
-#: Identifier of each section -> its link.
-LINKS = {
-    "run": "Run", "reading": "How to read", "within": "Within", "zero-shot": "Zero-shot", "few-shot": "Few-shot",
-    "valence": "Valence", "ideas": "Ideas", "chosen": "Chosen on test", "failures": "Failures", "costs": "Time",
-    "systems": "Systems", "audit": "Audit",
-}  # fmt: skip
+
+def links(board: Board) -> dict[str, str]:
+    """Identifier of each section -> its link."""
+    others = {f"labels-{name}": name.capitalize() for name in list(board.labels)[1:]}
+    return {
+        "run": "Run", "reading": "How to read", "within": "Within", "zero-shot": "Zero-shot", "few-shot": "Few-shot",
+        **others, "ideas": "Ideas", "chosen": "Chosen on test", "failures": "Failures", "costs": "Time",
+        "systems": "Systems", "audit": "Audit",
+    }  # fmt: skip
 
 
 def write_leaderboard(content: dict[str, Any], folder: Path) -> Path:
@@ -52,10 +55,11 @@ def write_leaderboard(content: dict[str, Any], folder: Path) -> Path:
 def make_page(board: Board) -> str:
     """The whole page as HTML; the same bytes for the same content."""
     sections = [
-        what_was_run(board), how_to_read(board), within(board), zero_shot(board), few_shot(board), valence(board),
-        ideas(board), chosen_on_test(board), failures(board), costs(board), systems(board), audits(board.study),
+        what_was_run(board), how_to_read(board), within(board), zero_shot(board), few_shot(board),
+        *other_labels(board), ideas(board), chosen_on_test(board), failures(board), costs(board), systems(board),
+        audits(board.study),
     ]  # fmt: skip
-    links = (element("a", text, attributes={"href": f"#{name}"}) for name, text in LINKS.items())
-    body = [header(board), notes(board), element("nav", *links, attributes={"aria-label": "sections"}), *sections]
+    found = (element("a", text, attributes={"href": f"#{name}"}) for name, text in links(board).items())
+    body = [header(board), notes(board), element("nav", *found, attributes={"aria-label": "sections"}), *sections]
     title = f"mser: leaderboard of benchmark {board.content.get('benchmark', MISSING)}"
     return document(title, POLICY, CSS, *body)

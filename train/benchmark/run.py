@@ -18,7 +18,8 @@ import torch
 
 from mser.config import fingerprint, read_if_whole, write_json
 from mser.errors import ConfigError, MserError, RunError
-from train.benchmark.cells import Asked, Pair, pairs, tasks_of
+from mser.mapping import LabelMapping, load_mapping
+from train.benchmark.cells import Asked, Pair, pairs, protocols_of, tasks_of
 from train.search import loaded
 from train.settings import Inputs, changed, require_seeds
 from train.systems import SYSTEMS, Entry
@@ -41,10 +42,13 @@ class Benchmark:
     """What is asked: systems x pairs of languages x protocols x seeds, into one folder.
 
     Attributes:
+        labels: what emotions count as, each the name or path of a mapping (:mod:`mser.mapping`); the first is asked
+            under every protocol, the others across languages without shots.
         shots: values of k in ``few-shot``. changes: options of systems that differ, such as ``mlp.hidden=64``.
 
     Raises:
-        ConfigError: a seed that no training can draw from, or a change of what is no option.
+        ConfigError: a seed that no training can draw from, a change of what is no option, no such mapping, or two of
+            one name.
     """
 
     inputs: Inputs
@@ -61,6 +65,16 @@ class Benchmark:
         require_seeds(self.seeds)
         for name in self.systems:
             self.entry(name)
+        names = [mapping.name for mapping in self.mappings]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(
+                "Label sets are told apart by name.", field="LABELS", expected="one or more, each once", found=names
+            )
+
+    @property
+    def mappings(self) -> tuple[LabelMapping, ...]:
+        """What emotions count as in each label set."""
+        return tuple(load_mapping(name, "LABELS") for name in self.labels)
 
     def entry(self, name: str) -> Entry:
         """A system with the options it is asked with."""
@@ -80,6 +94,10 @@ class Benchmark:
     def pairs(self) -> list[Pair]:
         return pairs(self.languages, self.protocols, self.labels)
 
+    def protocols_of(self, pair: Pair) -> tuple[str, ...]:
+        """What a pair is asked under."""
+        return protocols_of(pair.labels, self.protocols, self.labels)
+
     def blocks(self) -> list[tuple[Any, ...]]:
         """Arguments of :func:`benchmark_block`: system by system, so that whole columns are there early."""
         return [(self, name, pair) for name in self.systems for pair in self.pairs]
@@ -97,7 +115,7 @@ class Benchmark:
         """
         entry = self.entry(name)
         languages = {one: language_of(self.inputs, one) for one in (pair.source, pair.target)}
-        found = tasks_of(pair, languages, self.protocols, self.shots, self.seeds, *self.where)
+        found = tasks_of(pair, languages, self.protocols_of(pair), self.shots, self.seeds, *self.where)
         return [one for one in found if _takes_part(entry, one.task, self.seeds)]
 
 
@@ -122,7 +140,7 @@ def answer_path(benchmark: Benchmark, name: str, pair: Pair, task: Task) -> Path
 
 def pair_folder(benchmark: Benchmark, name: str, pair: Pair) -> Path:
     """The run of a system on a pair of languages: what a number of the leaderboard links to."""
-    return benchmark.folder / name / pair.labels / pair.name
+    return benchmark.folder / name / load_mapping(pair.labels).name / pair.name
 
 
 def key_of(benchmark: Benchmark, name: str, pair: Pair) -> str:
@@ -140,8 +158,10 @@ def key_of(benchmark: Benchmark, name: str, pair: Pair) -> str:
             for upstream, own in extra.items()
         }
         stores.append([one.data.fingerprint, provenance])
-    system = entry.system
-    return fingerprint([RECIPE, name, system.version, system.options, [pair.labels, pair.source, pair.target], stores])
+    mapping = load_mapping(pair.labels)
+    labels = [mapping.name, mapping.fingerprint] if mapping.labels else mapping.name
+    asked = [labels, pair.source, pair.target]
+    return fingerprint([RECIPE, name, entry.system.version, entry.system.options, asked, stores])
 
 
 def layers_block(benchmark: Benchmark, pair: Pair) -> None:
@@ -151,7 +171,7 @@ def layers_block(benchmark: Benchmark, pair: Pair) -> None:
     """
     languages = {one: language_of(benchmark.inputs, one) for one in (pair.source, pair.target)}
     try:
-        asked = tasks_of(pair, languages, benchmark.protocols, [1], benchmark.seeds[:1], *benchmark.where)
+        asked = tasks_of(pair, languages, benchmark.protocols_of(pair), [1], benchmark.seeds[:1], *benchmark.where)
         for one in asked:
             layer_scores(one.task)
     except MserError:
@@ -225,7 +245,7 @@ def _content(entry: Entry, pair: Pair, one: Asked, answer: Answer, seconds: floa
         "system": entry.name,
         "options": entry.system.options,
         "protocol": task.protocol,
-        "labels": pair.labels,
+        "labels": load_mapping(pair.labels).name,
         "source": pair.source,
         "target": pair.target,
         "k": task.k,

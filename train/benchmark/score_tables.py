@@ -7,8 +7,6 @@ from typing import Any
 
 from mser.markup import Markup, boxed_table, cells, details, element, join, paragraph, section, table
 from train.benchmark.board import (
-    EMOTIONS,
-    VALENCE,
     WITHIN,
     ZERO_SHOT,
     Board,
@@ -34,15 +32,17 @@ def within(board: Board) -> Markup:
         "over seeds; below it the 95 % interval when whole speakers are drawn again, and the rank among the systems "
         "of the language. Bold: the highest of a column. Every number leads to the folder of its run."
     )
-    return section("within", "Within a language", paragraph(lead, css="lead"), *_tables(board, Setting(WITHIN)))
+    return section(
+        "within", "Within a language", paragraph(lead, css="lead"), *_tables(board, Setting(WITHIN, board.first))
+    )
 
 
 def zero_shot(board: Board) -> Markup:
     lead = (
         "Learnt in the language before the arrow, tested in the one behind it, of which no label was seen. Only "
-        "emotions that both languages have are asked, so a pair may test fewer utterances than the language has (N)."
+        "labels that both languages have are asked, so a pair may test fewer utterances than the language has (N)."
     )
-    parts = _tables(board, Setting(ZERO_SHOT))
+    parts = _tables(board, Setting(ZERO_SHOT, board.first))
     return section("zero-shot", "Across languages, zero-shot", paragraph(lead, css="lead"), *parts)
 
 
@@ -51,28 +51,31 @@ def few_shot(board: Board) -> Markup:
         "As above, with k labelled clips of each emotion from target speakers that are not tested. The clips are drawn "
         "by the seed; those of a smaller k are among those of a larger one."
     )
-    drawn = curves(board, EMOTIONS)
-    return section("few-shot", "Across languages, few-shot", paragraph(lead, css="lead"), drawn, *_few(board, EMOTIONS))
+    parts = [curves(board, board.first), *_few(board)]
+    return section("few-shot", "Across languages, few-shot", paragraph(lead, css="lead"), *parts)
 
 
-def valence(board: Board) -> Markup:
-    lead = (
-        "The same pairs with two labels: negative and positive valence, neutral counted as positive. So languages "
-        "whose emotions differ are asked about all of their utterances that have a valence. Chance is 50 %."
-    )
-    zero = _tables(board, Setting(ZERO_SHOT, VALENCE))
-    shots = _few(board, VALENCE) if any(one.k for one in board.few_shot(VALENCE)) else []
-    heading = [element("h3", "With labelled clips of the target")] if shots else []
-    return section("valence", "Across languages, binary valence", paragraph(lead, css="lead"), *zero, *heading, *shots)
+def other_labels(board: Board) -> list[Markup]:
+    """A section for each further label set: the pairs, zero-shot."""
+    found = []
+    for name, entry in list(board.labels.items())[1:]:
+        lead = (
+            f"The same pairs with other labels: {entry['title']}. So languages whose emotions differ can be asked "
+            "about more of their utterances."
+        )
+        parts = _tables(board, Setting(ZERO_SHOT, name))
+        heading = f"Across languages, labels: {name}"
+        found.append(section(f"labels-{name}", heading, paragraph(lead, css="lead"), *parts))
+    return found
 
 
-def _few(board: Board, labels: str) -> list[Markup]:
+def _few(board: Board) -> list[Markup]:
     """The means over pairs, and each k's pairs folded away."""
-    settings = [setting for setting in board.few_shot(labels) if setting.k]
+    settings = [setting for setting in board.few_shot(board.first) if setting.k]
     if not settings:
         return [paragraph(NOT_RUN)]
     folded = [details(f"k = {setting.k}: every pair", matrix(board, setting)) for setting in settings]
-    return [table_of_means(board, labels), *folded]
+    return [table_of_means(board, board.first), *folded]
 
 
 def _tables(board: Board, setting: Setting) -> list[Markup]:

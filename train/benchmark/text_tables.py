@@ -7,10 +7,9 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mser.mapping import EMOTIONS
 from train.benchmark.board import (
-    EMOTIONS,
     FAILED,
-    VALENCE,
     WITHIN,
     ZERO_SHOT,
     Board,
@@ -39,15 +38,21 @@ Table = tuple[str, list[str], list[list[str]]]
 def terminal_tables(content: dict[str, Any]) -> list[Table]:
     """Title, columns and rows of each table; those without a cell are left out."""
     board = Board(content)
+    first, *others = list(board.labels) or [board.first]
+    told = "" if first == EMOTIONS else f", labels: {first}"
     shown = {
-        Setting(WITHIN): "Within a language: UAR %, mean ± deviation over seeds",
-        Setting(ZERO_SHOT): "Across languages, zero-shot: UAR %",
-        Setting(ZERO_SHOT, VALENCE): "Across languages, zero-shot, binary valence: UAR %",
+        Setting(WITHIN, first): f"Within a language{told}: UAR %, mean ± deviation over seeds",
+        Setting(ZERO_SHOT, first): f"Across languages, zero-shot{told}: UAR %",
     }
-    found = {setting: _scores(board, setting, title) for setting, title in shown.items() if setting in board.settings}
-    few = [_few(board)] if any(setting.k for setting in board.few_shot(EMOTIONS)) else []
-    first = [table for setting, table in found.items() if setting.labels == EMOTIONS]
-    return first + few + [table for setting, table in found.items() if setting.labels == VALENCE]
+    tables = [_scores(board, setting, title) for setting, title in shown.items() if setting in board.settings]
+    if any(setting.k for setting in board.few_shot(first)):
+        tables.append(_few(board, f"Across languages, few-shot{told}: UAR %, mean over pairs"))
+    further = [Setting(ZERO_SHOT, name) for name in others]
+    return tables + [
+        _scores(board, setting, f"Across languages, zero-shot, labels: {setting.labels}: UAR %")
+        for setting in further
+        if setting in board.settings
+    ]
 
 
 def _scores(board: Board, setting: Setting, title: str) -> Table:
@@ -79,11 +84,11 @@ def _mean(board: Board, setting: Setting, system: str, field: str) -> str:
     return number(value) + (f" ({entry['cells']} of {entry['of']})" if entry["cells"] < entry["of"] else "")
 
 
-def _few(board: Board) -> Table:
-    settings = board.few_shot(EMOTIONS)
+def _few(board: Board, title: str) -> Table:
+    settings = board.few_shot(board.first)
     names = board.asked([cell for setting in settings if setting.k for cell in board.settings[setting]])
     rows = [[system_text(board, name), *(_mean(board, setting, name, "uar") for setting in settings)] for name in names]
-    return "Across languages, few-shot: UAR %, mean over pairs", ["system", *(f"k={one.k}" for one in settings)], rows
+    return title, ["system", *(f"k={one.k}" for one in settings)], rows
 
 
 def long_form(board: Board) -> str:
