@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -171,6 +172,25 @@ def everyone(utterances: Sequence[Utterance]) -> Fold:
     return Fold(EVERYONE, train, train[:0], _dev_splits(EVERYONE, train, speakers, emotions))
 
 
+def grouped_parts(labels: np.ndarray, groups: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Parts each group belongs to as a whole, with the labels in about equal shares.
+
+    Args:
+        labels: (N,). groups: (N,), such as speakers. count: of parts, at most the number of rows of some label.
+
+    Returns:
+        The part (N,) of each row, 0 to ``count`` - 1.
+    """
+    parts = np.zeros(len(labels), dtype=int)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # It warns of a label with fewer rows than there are parts; some parts lack it then, which is no harm here.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for number, (_, test) in enumerate(splitter.split(labels, labels, groups)):
+            parts[test] = number
+    return parts
+
+
 def _grouped(speakers: np.ndarray, emotions: np.ndarray, count: int, what: str) -> list[np.ndarray]:
     """Rows of ``count`` groups of whole speakers, each with the emotions in about equal shares.
 
@@ -190,8 +210,8 @@ def _grouped(speakers: np.ndarray, emotions: np.ndarray, count: int, what: str) 
             f"of speakers {', '.join(sorted(set(speakers.tolist())))}",
             hint="add recordings, or another corpus of the language",
         )
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=0)
-    return [test for _, test in splitter.split(np.zeros(len(speakers)), emotions, speakers)]
+    parts = grouped_parts(emotions, speakers, count)
+    return [np.flatnonzero(parts == number) for number in range(count)]
 
 
 def _dev_splits(fold: str, train: np.ndarray, speakers: np.ndarray, emotions: np.ndarray) -> tuple[Split, ...]:

@@ -39,6 +39,7 @@ from mser.loader import Loader
 from mser.manifest import Manifest
 from mser.model import MultiGateModel
 from mser.predict.head import load_heads
+from train.adapt.held_out import Kept
 from train.adapt.scores import summary
 from train.adapt.study import adapt_block
 from train.adapt.use import model_for_use
@@ -204,7 +205,7 @@ def test_two_corpora_of_a_language_are_one_language(tmp_path: Path) -> None:
     assert len(set(names)) == len(names) == 24
     found = numbers(asked)
     assert (found["corpora"], found["speakers"]) == (["toy_en", "toy_fr"], 4)
-    assert model_for_use(asked, workspace.runs / "base-to-en").is_file()
+    assert model_for_use(asked, workspace.runs / "base-to-en", Kept()).is_file()
 
 
 def test_frames_are_adapted_to_as_pooled_statistics_are(workspace: Workspace) -> None:
@@ -233,7 +234,7 @@ def test_states_of_another_making_are_refused(workspace: Workspace) -> None:
 
 def test_the_model_for_use_knows_the_language_and_answers(workspace: Workspace) -> None:
     asked = adaptation(workspace, shots=())
-    path = model_for_use(asked, workspace.runs / "base-to-en")
+    path = model_for_use(asked, workspace.runs / "base-to-en", Kept())
     head = load_heads(path.parent)["en"]
     assert (head.emotions, list(head.keys), head.calibrated) == (EMOTIONS, list(UPSTREAMS), False)
     (data,) = load_languages(workspace, ["en"], UPSTREAMS, Features())
@@ -245,7 +246,7 @@ def test_the_model_for_use_knows_the_language_and_answers(workspace: Workspace) 
     old = source.state_dict()["projections.0.weight"]
     assert torch.equal(members.state_dict()["members.projections.0.weight"], old)  # the trunk is frozen
     first = path.read_bytes()
-    assert model_for_use(asked, path.parent).read_bytes() == first
+    assert model_for_use(asked, path.parent, Kept()).read_bytes() == first
 
 
 @pytest.mark.cuda

@@ -21,6 +21,7 @@ from mser.checkpoint import load_model, save_model
 from mser.config import Workspace, read_json
 from mser.errors import MserError
 from mser.predict.head import load_heads
+from train.adapt.held_out import Kept
 from train.adapt.study import Adaptation
 from train.adapt.use import model_for_use
 from train.cli import main
@@ -133,7 +134,7 @@ def test_models_that_cannot_be_taken_further_are_refused(workspace: Workspace) -
     save_model(path, model, {name: value for name, value in facts.items() if name != "stores"})
     assert invoke(workspace).exit_code == 1
     save_model(path, model, facts)
-    model_for_use(adaptation(workspace), workspace.runs / "base-to-en")
+    model_for_use(adaptation(workspace), workspace.runs / "base-to-en", Kept())
     result = invoke(workspace, "--run", "base-to-en", language="it")
     assert result.exit_code == 1
     assert "averaged" in result.output

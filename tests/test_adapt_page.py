@@ -12,7 +12,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from train.adapt.page import denominator, long_form, make_page, near, notes, overtaking, score_tables, write_page
+from train.adapt.page import (
+    calibration_tables,
+    denominator,
+    long_form,
+    make_page,
+    near,
+    notes,
+    overtaking,
+    score_tables,
+    write_page,
+)
 from train.adapt.ways import WAYS
 
 ODD = "<b>&\"'"
@@ -28,6 +38,13 @@ def scores(mean: float, emotions: int = 2, utterances: int = 30, draws: int = 3)
 def point(way: str, k: str, closed: float, every: float) -> dict[str, Any]:
     return {
         "way": way, "k": k, "closed": scores(closed), "open": scores(closed - 1), "all": scores(every, 3, 48),
+    }  # fmt: skip
+
+
+def calibrated(way: str, ece: float) -> dict[str, Any]:
+    return {
+        "way": way, "k": "all", "draws": 3, "utterances": 48, "temperature": 1.5, "ece_before": ece, "ece_after": 3.21,
+        "nll_before": 0.9876, "nll_after": 0.7654,
     }  # fmt: skip
 
 
@@ -48,7 +65,8 @@ def content(**changes: Any) -> dict[str, Any]:
         "overtakes": {
             "scratch": {"closed": ["10", "all"], "all": ["all"]}, "scratch-logistic": {"closed": [], "all": []},
         },
-        "seconds": 3.0,
+        "calibration": [calibrated("shots", 12.34), calibrated("shots-gentle", 9.87)],
+        "kept": {"way": "shots-gentle", "temperature": 1.5}, "seconds": 3.0,
     }  # fmt: skip
     return {**found, **changes}
 
@@ -120,6 +138,18 @@ def test_csv_and_json_hold_every_number(tmp_path: Path) -> None:
     (row,) = (one for one in found if (one["way"], one["k"], one["score"]) == ("shots", "all", "closed"))
     assert (row["uar"], row["low"], row["high"]) == ("80", "75", "85")
     assert (row["emotions"], row["utterances"], row["draws"]) == ("2", "30", "3")
+
+
+def test_the_probabilities_and_the_way_of_the_model_for_use_are_shown() -> None:
+    ((title, columns, rows),) = calibration_tables(content())
+    assert "k = all, N = 48" in title
+    assert dict(zip(columns, rows[1], strict=True)) == {
+        "way": "shots-gentle *", "ECE": "9.9", "ECE with temperature": "3.2", "NLL": "0.988",
+        "NLL with temperature": "0.765", "temperature for use": "1.50",
+    }  # fmt: skip
+    assert rows[0][0] == "shots"
+    assert title in make_page(content())
+    assert calibration_tables(content(calibration=[])) == []
 
 
 def test_tables_mark_the_best_of_a_column_as_it_is_printed() -> None:

@@ -34,6 +34,7 @@ from mser.config import Workspace, write_json
 from mser.errors import ProtocolError
 from mser.manifest import Utterance
 from mser.model import MultiGateModel
+from train.adapt.held_out import Kept
 from train.adapt.scores import overtaken, summary
 from train.adapt.study import Adaptation, half_of
 from train.adapt.use import model_for_use
@@ -243,4 +244,4 @@ def test_a_single_speaker_is_only_asked_about_zero_shot(workspace: Workspace) ->
     assert len(half["utterance_ids"]) == 6
     found = numbers(asked)
     assert (found["speakers"], found["draws"], found["audit"]) == (1, 1, [])
-    assert model_for_use(asked, workspace.runs / "base-to-en").is_file()
+    assert model_for_use(asked, workspace.runs / "base-to-en", Kept()).is_file()

@@ -17,7 +17,7 @@ from mser.protocol import Fold, audit, everyone, make_folds, protocol_name, requ
 EMOTIONS = ("anger", "fear", "joy", "sadness")
 
 # Some of the small manifests drawn have an emotion once or twice.
-pytestmark = pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
+pytestmark = pytest.mark.filterwarnings("error:The least populated class:UserWarning")
 
 
 @st.composite

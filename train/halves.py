@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mser.errors import ProtocolError
 from mser.manifest import Utterance
+from mser.protocol import grouped_parts
 
 #: Random halves of which the most even is taken.
 CANDIDATES = 10
@@ -30,9 +30,8 @@ def speaker_halves(utterances: Sequence[Utterance], language: str, seed: int = 0
             found=", ".join(sorted(set(speakers.tolist()))),
             hint="add recordings of other speakers, or use it as a source only",
         )
-    splitter = StratifiedGroupKFold(2, shuffle=True, random_state=seed)
-    first, second = (test for _, test in splitter.split(speakers, emotions, speakers))
-    return first, second
+    parts = grouped_parts(emotions, speakers, 2, seed)
+    return np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
 
 
 def random_halves(utterances: Sequence[Utterance], language: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,20 +7,18 @@ cross-validated with folds of their own; a layer that tells them well may tell t
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mser.errors import ProtocolError
 from mser.manifest import Utterance
 from mser.metrics import score
 from mser.probe import choose_layer, fit_logistic
-from mser.protocol import GROUPED_FOLDS, LEAVE_ONE_OUT_SPEAKERS, Fold, make_folds
+from mser.protocol import GROUPED_FOLDS, LEAVE_ONE_OUT_SPEAKERS, Fold, grouped_parts, make_folds
 from mser.published import deal
 
 #: Folds of a cross-validated confound, at most.
@@ -272,15 +270,8 @@ def _texts(utterances: Sequence[Utterance]) -> np.ndarray:
 
 def _grouped(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The fold (N,) of each row: whole groups, the labels in about equal shares."""
-    parts = np.zeros(len(labels), dtype=int)
     folds = min(FOLDS, len(set(groups)), max(Counter(labels.tolist()).values()))
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        # It says so where a label has fewer rows than there are folds; that is no harm here.
-        warnings.simplefilter("ignore", UserWarning)
-        for number, (_, test) in enumerate(splitter.split(labels, labels, groups)):
-            parts[test] = number
-    return np.unique(parts, return_inverse=True)[1]
+    return np.unique(grouped_parts(labels, groups, folds), return_inverse=True)[1]
 
 
 def _said(error: Exception) -> str:

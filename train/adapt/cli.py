@@ -12,7 +12,8 @@ from mser.config import Workspace
 from mser.errors import ConfigError
 from mser.mapping import EMOTIONS, is_path, mapping_names
 from mser.terminal import Words, console, home_option, languages_option, print_table, progress_bar
-from train.adapt.page import facts, near, notes, overtaking, score_tables, write_page
+from train.adapt.held_out import Kept
+from train.adapt.page import calibration_tables, facts, near, notes, overtaking, score_tables, write_page
 from train.adapt.scores import summary
 from train.adapt.study import ALL, Adaptation, adapt_block
 from train.adapt.target import MODEL, TO, model_path, runs_to_begin_with
@@ -85,7 +86,7 @@ def adapt_command(
     content = summary(adaptation, start, target, time.monotonic() - began)
     page = write_page(content, workspace.reports / folder.name)
     console.print("; ".join(facts(content)), markup=False, soft_wrap=True)
-    for title, columns, rows in score_tables(content):
+    for title, columns, rows in [*score_tables(content), *calibration_tables(content)]:
         print_table(f"{languages[0]} as a new language; {title}", columns, rows)
     for line in notes(content):
         console.print(line, style="yellow", markup=False, soft_wrap=True)
@@ -93,7 +94,8 @@ def adapt_command(
     for line in overtaking(content):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
-    console.print(f"Model for use: {model_for_use(adaptation, folder)}", soft_wrap=True)
+    kept = Kept(**content["kept"])
+    console.print(f"Model for use ({kept.way}): {model_for_use(adaptation, folder, kept)}", soft_wrap=True)
 
 
 def _folder(workspace: Workspace, model: Path, language: str, mapping: str) -> Path:

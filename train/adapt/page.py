@@ -17,6 +17,7 @@ from mser.style import CSS
 from train.adapt.ways import WAYS
 from train.report.page import POLICY
 from train.report.pictures import COLOURS, FAINT, svg
+from train.report.study import degrees
 
 #: Score -> what it is, for readers.
 MEANING = {
@@ -47,7 +48,7 @@ def make_page(content: Mapping[str, Any]) -> str:
         for name in ("closed", "all") if is_scored(content, name)
     ]  # fmt: skip
     tables = [
-        part for title, columns, rows in score_tables(content)
+        part for title, columns, rows in [*score_tables(content), *calibration_tables(content)]
         for part in (element("h3", title), table(columns, rows, css="wide"))
     ]  # fmt: skip
     ways = bullets([Markup(f"<code>{one.name}</code>: {one.title} ({needs(one.name)})") for one in WAYS])
@@ -149,6 +150,25 @@ def _cell(one: Mapping[str, Any] | None, best: float | None) -> str:
     mark = " *" if best is not None and one["mean"] > best - 0.05 else ""
     deviation = f" ± {one['deviation']:.1f}" if one["draws"] > 1 else ""
     return f"{one['mean']:.1f}{deviation} [{one['low']:.1f}, {one['high']:.1f}]{mark}"
+
+
+def calibration_tables(content: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, columns and rows of what the probabilities are worth, of the ways that a model for use may be made by."""
+    found = content["calibration"]
+    if not found:
+        return []
+    rows = [
+        [f"{one['way']}{' *' if one['way'] == content['kept']['way'] else ''}", f"{one['ece_before']:.1f}",
+         f"{one['ece_after']:.1f}", f"{one['nll_before']:.3f}", f"{one['nll_after']:.3f}", degrees(one["temperature"])]
+        for one in found
+    ]  # fmt: skip
+    title = (
+        f"probabilities at k = {found[0]['k']}, N = {found[0]['utterances']}: calibration error (ECE, percent, 15 "
+        "bins) and negative log-likelihood (NLL, nats), as they are and with a temperature of the other half; "
+        "* is the model for use"
+    )
+    columns = ["way", "ECE", "ECE with temperature", "NLL", "NLL with temperature", "temperature for use"]
+    return [(title, columns, rows)]
 
 
 def overtaking(content: Mapping[str, Any]) -> list[str]:

@@ -8,19 +8,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from mser.errors import ProtocolError, RunError
 from mser.metrics import clustered_intervals, score
+from train.adapt.held_out import KEPT, calibrations, kept_way
 from train.adapt.study import Adaptation, answered, word_of
 from train.adapt.target import Start, Target
 from train.adapt.ways import WAYS
 
 SCORES = ("closed", "open", "all")
-#: The way from the run that scratch is compared with, and those from scratch.
-ADAPTED, SCRATCH = ("shots", "shots-gentle"), tuple(one.name for one in WAYS if one.scratch)
+#: The ways from scratch.
+SCRATCH = tuple(one.name for one in WAYS if one.scratch)
 
 
 def summary(adaptation: Adaptation, start: Start, target: Target, seconds: float) -> dict[str, Any]:
@@ -38,6 +40,13 @@ def summary(adaptation: Adaptation, start: Start, target: Target, seconds: float
         points[way, k] = {name: _scored(name, draws, target, shared) for name in SCORES}
     steps = ["0", *(str(word_of(k)) for k in adaptation.shots)]
     counts = {name: int((truth == number).sum()) for number, name in enumerate(target.emotions)}
+    measured = calibrations(found, target, steps[-1])
+    listed = [
+        {"way": way, "k": k, **points[way, k]}
+        for way in (one.name for one in WAYS)
+        for k in steps
+        if (way, k) in points
+    ]
     out = sorted({row.emotion for row in target.data.utterances if target.mapping[row.emotion] is None})
     return {
         "language": target.name,
@@ -61,10 +70,9 @@ def summary(adaptation: Adaptation, start: Start, target: Target, seconds: float
         "audit": _audit(target),
         "chance": {"closed": 100 / max(1, len(shared)), "all": 100 / len(target.emotions)},
         "fewest_shots": _fewest(found, target, adaptation.shots),
-        "points": [
-            {"way": way, "k": k, **points[way, k]} for way in (one.name for one in WAYS) for k in steps
-            if (way, k) in points
-        ],
+        "points": listed,
+        "calibration": measured,
+        "kept": asdict(kept_way(listed, measured, steps[-1])),
         "overtakes": {name: {one: overtaken(points, name, steps, one) for one in SCORES[::2]} for name in SCRATCH},
         "seconds": seconds,
     }  # fmt: skip
@@ -76,7 +84,7 @@ def overtaken(
     """The values of k at which a way from scratch is at least as good as the best way from the run."""
     found = []
     for k in steps:
-        own = [points[way, k][name] for way in ADAPTED if (way, k) in points]
+        own = [points[way, k][name] for way in KEPT if (way, k) in points]
         other = points.get((scratch, k), {}).get(name)
         known = [one["mean"] for one in own if one is not None]
         if known and other is not None and other["mean"] >= max(known):
@@ -135,7 +143,6 @@ def _scored(
 
 def _predicted(name: str, parts: Sequence[tuple[Any, Any]], target: Target, shared: Sequence[str]) -> np.ndarray:
     """(N,) indices into the language's emotions; -1 where the answer is none of them, -2 where there is no answer."""
-    place = {row.utterance_id: number for number, row in enumerate(target.data.utterances)}
     found = np.full(len(target.labels), -2, dtype=np.int64)
     for ids, answer in parts:
         emotions = list(answer["emotions"])
@@ -144,7 +151,7 @@ def _predicted(name: str, parts: Sequence[tuple[Any, Any]], target: Target, shar
         names = [one for one in emotions if name != "closed" or one in shared]
         index = np.array([target.emotions.index(one) if one in target.emotions else -1 for one in names])
         columns = [emotions.index(one) for one in names]
-        found[[place[one] for one in ids]] = index[said[:, columns].argmax(1)] if names else -1
+        found[[target.row_of[one] for one in ids]] = index[said[:, columns].argmax(1)] if names else -1
     return found
 
 
@@ -156,7 +163,7 @@ def _fewest(found: Sequence[Mapping[str, Any]], target: Target, shots: Sequence[
     for one in found:
         for answer in one["answers"]:
             k = answer["k"]
-            if answer["way"] == ADAPTED[0] and k in asked:
+            if answer["way"] == KEPT[0] and k in asked:
                 counts = [sum(emotion[name] == label for name in answer["shots"]) for label in target.emotions]
                 least[str(k)] = min(least.get(str(k), k), *counts)
     return {k: count for k, count in least.items() if count < int(k)}

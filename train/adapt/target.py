@@ -138,6 +138,7 @@ class Target:
 
     def __init__(self, data: LanguageData, mapping: LabelMapping) -> None:
         self.data, self.mapping, self.name = data, mapping, data.language
+        self._loaders: dict[tuple[torch.device, str], Loader] = {}
         names = [mapping[row.emotion] for row in data.utterances]
         self.emotions = tuple(sorted({name for name in names if name is not None}))
         self.labels = np.array([-1 if name is None else self.emotions.index(name) for name in names], dtype=np.int64)
@@ -162,6 +163,11 @@ class Target:
         return np.array([row.speaker_id for row in self.data.utterances])
 
     @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Utterance -> its row."""
+        return {row.utterance_id: number for number, row in enumerate(self.data.utterances)}
+
+    @cached_property
     def tested(self) -> list[str]:
         """The speakers of the utterances that count."""
         return sorted(set(self.speakers[self.rows].tolist()))
@@ -171,8 +177,11 @@ class Target:
         return {expert.name: expert.standard(rows) for expert in self.experts}
 
     def loader(self, device: torch.device, placement: str) -> Loader:
-        """Batches of its states, in the order of the model's experts."""
-        return Loader(self.experts, torch.from_numpy(self.labels.clip(min=0)), device, placement)
+        """Batches of its states, in the order of the model's experts; made once, so that states are read once."""
+        if (device, placement) not in self._loaders:
+            labels = torch.from_numpy(self.labels.clip(min=0))
+            self._loaders[device, placement] = Loader(self.experts, labels, device, placement)
+        return self._loaders[device, placement]
 
 
 def opened(root: Path, run: Path, language: str, mapping: str) -> tuple[Start, Target]:

@@ -10,28 +10,27 @@ import torch
 
 from mser.averaged import AveragedModel
 from mser.checkpoint import save_model
+from train.adapt.held_out import KEPT, Kept
 from train.adapt.study import Adaptation
 from train.adapt.ways import Adapter
 
-#: The way whose model is kept: of several labelled clips the trunk stays as it is.
-KEPT = "shots"
 
+def model_for_use(adaptation: Adaptation, folder: Path, kept: Kept) -> Path:
+    """Trains a way on all clips of the language, standardised by all of them, and writes its model.
 
-def model_for_use(adaptation: Adaptation, folder: Path) -> Path:
-    """Trains the way :data:`KEPT` on all clips of the language, standardised by all of them, and writes its model.
-
-    It is written like any run's model, so that ``mser predict`` takes the folder; it is not calibrated, as no speakers
-    are left to calibrate it on.
+    It is written like any run's model, so that ``mser predict`` takes the folder, and is as sure as the answers of the
+    draws allow, about speakers that they were not trained on.
     """
     start, target = adaptation.open()
     settings = adaptation.settings
     adapter = Adapter(start, target, settings, torch.device(adaptation.device), adaptation.placement)
     standard = target.standard(np.arange(len(target.labels)))
     labels = target.labels[target.rows]
-    model: AveragedModel = adapter.tuned(adapter.begun(standard), target.rows, labels, 0, settings.tuning, 0.0)
+    trunk = 0.0 if kept.way == KEPT[0] else settings.gentle
+    model: AveragedModel = adapter.tuned(adapter.begun(standard), target.rows, labels, 0, settings.tuning, trunk)
     stores = {name: asdict(next(iter(own.values())).provenance) for name, own in target.data.stores.items()}
     facts = {
-        "method": f"adapted-{KEPT}",
+        "method": f"adapted-{kept.way}",
         "from": {"model": str(start.path), "method": start.facts.get("method"), "data": start.facts.get("data")},
         "mapping": target.mapping.name,
         "seed": 0,
@@ -39,7 +38,7 @@ def model_for_use(adaptation: Adaptation, folder: Path) -> Path:
         "features": asdict(start.features),
         "normalise": "none",
         "stores": {target.name: stores},
-        "temperature": {},
+        "temperature": {} if kept.temperature is None else {target.name: kept.temperature},
         "labelled": len(target.rows),
     }
     path = folder / "model.safetensors"
