@@ -9,13 +9,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from html_page import Page
 from scipy.stats import rankdata
 
 from mser.errors import RunError
@@ -29,7 +29,6 @@ from train.report.pictures import COLOURS
 from train.report.study import probability
 from train.systems import task
 
-VOID = {"meta", "br", "hr", "img", "link", "input"}
 SVG_ADDRESSES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 FILES = ["leaderboard.csv", "leaderboard.html", "leaderboard.json"]
 #: name -> title, control, whether it adapts.
@@ -211,42 +210,6 @@ def make_content() -> dict[str, Any]:
         "systems": [make_system(name) for name in SYSTEMS], "cells": cells, "summary": list(summarised(cells)),
         "ideas": list(make_ideas(cells)), "notes": ["Some numbers are missing."], "wall_seconds": 4321.0,
     }  # fmt: skip
-
-
-class Page(HTMLParser):
-    """Reads a page; fails where an element is closed that is not open."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.links: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self.feed(source)
-        self.close()
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self.links += [(value or "", "") for name, value in attrs if (tag, name) == ("a", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, tag
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "a" in self.open:
-            self.links[-1] = (self.links[-1][0], self.links[-1][1] + data)
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data.strip())
-
-    def values(self, name: str) -> list[str]:
-        return [value for _, found, value in self.attributes if found == name]
 
 
 def read(content: dict[str, Any], folder: Path) -> Page:

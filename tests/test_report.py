@@ -8,12 +8,12 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from html_page import Page
 
 from mser.errors import RunError
 from mser.nas.genotype import Genotype
@@ -37,7 +37,6 @@ from train.report.verdict import (
     verdict,
 )
 
-VOID = {"meta", "br", "hr", "img", "link", "input"}
 SVG_ADDRESSES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 #: UAR of each method in the example; searched and random tie, logistic loses clearly, Italian has fewer.
 UARS = {"logistic": 71.23, "fixed": 88.17, "random": 90.31, "searched": 91.45, "multi-domain": 92.08}
@@ -154,38 +153,6 @@ def make_results() -> dict[str, Any]:
         "timings": [{"stage": "search", "language": "de", "seconds": 120.0},
                     {"stage": "fit", "language": "it", "seconds": 7.5}],
     }  # fmt: skip
-
-
-class Page(HTMLParser):
-    """Reads a page; fails where an element is closed that is not open."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.feed(source)
-        self.close()
-        self.text = " ".join(self.words)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, tag
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data.strip())
-
-    def values(self, name: str) -> list[str]:
-        return [value for _, found, value in self.attributes if found == name]
 
 
 @pytest.fixture
