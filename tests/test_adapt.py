@@ -43,7 +43,7 @@ from train.adapt.held_out import Kept
 from train.adapt.scores import summary
 from train.adapt.study import adapt_block
 from train.adapt.use import model_for_use
-from train.adapt.ways import WAYS
+from train.adapt.ways import KEPT, ON_SHOTS, WAYS
 from train.data import Features, load_languages
 
 #: Labelled clips an emotion.
@@ -145,8 +145,27 @@ def test_finished_halves_are_not_asked_again_but_for_other_shots(workspace: Work
     fewer = replace(asked, shots=())  # none of which is not there already
     assert {one["k"] for one in numbers(fewer)["points"]} == {"0"}
     assert [path.stat().st_mtime_ns for path in paths] == times
-    done(replace(asked, shots=(2,)))
-    assert all(path.stat().st_mtime_ns != time for path, time in zip(paths, times, strict=True))
+
+
+@pytest.mark.parametrize("later", [(2,), (1, None)])
+def test_another_k_is_asked_alone_and_added(workspace: Workspace, later: tuple[int | None, ...]) -> None:
+    asked = adaptation(workspace, shots=(1,))
+    before = done(asked)
+    # At all clips the ways of the model for use are asked beside k = 1; scratch is not.
+    assert before[0]["asked"] == {"1": list(ON_SHOTS), "all": list(KEPT)}
+    for half in before:  # what was answered is not computed again: a mark in it stays
+        half["answers"][0]["probabilities"][0] = [1.0, 0.0, 0.0]
+        write_json(asked.path(half["draw"], half["half"]), half)
+    added = done(replace(asked, shots=later))
+    at_once = done(replace(asked, shots=(1, *later), folder=asked.folder / "at-once"))
+    for first, second, whole in zip(before, added, at_once, strict=True):
+        count = len(first["answers"])
+        assert second["answers"][:count] == first["answers"]
+        for one in second["answers"][count:]:
+            assert one == of_way(whole, one["way"], one["k"])
+        marked = {(one["way"], one["k"]) for one in second["answers"]}
+        assert marked == {(one["way"], one["k"]) for one in whole["answers"]}
+        assert len(second["answers"]) == len(marked)
 
 
 def test_damaged_halves_and_those_of_another_making_are_asked_anew(workspace: Workspace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def warmth(said: np.ndarray, truth: np.ndarray) -> float:
 def test_calibration_by_hand(workspace: Workspace) -> None:
     _, target = adaptation(workspace).open()
     found = made_up(target, 3)
-    (one,) = calibrations(found, target, "all")
+    (one,) = calibrations(found, target)
     assert (one["way"], one["draws"], one["utterances"]) == ("shots", 2, 24)
     place = {row.utterance_id: number for number, row in enumerate(target.data.utterances)}
     halves = [
@@ -77,24 +76,21 @@ def test_calibration_by_hand(workspace: Workspace) -> None:
     assert one["ece_after"] == pytest.approx(np.mean(errors), rel=1e-2)
 
 
-def point(way: str, k: str, mean: float) -> dict[str, Any]:
-    return {"way": way, "k": k, "all": {"mean": mean}}
-
-
 @pytest.mark.parametrize(
-    ("points", "wanted"),
+    ("scores", "wanted"),
     [
-        ([], Kept("shots", None)),
-        ([point("shots", "all", 60.0), point("shots-gentle", "all", 60.0)], Kept("shots", 2.0)),
-        ([point("shots", "all", 60.0), point("shots-gentle", "all", 61.0)], Kept("shots-gentle", 3.0)),
-        ([point("shots", "all", 60.0), point("shots-gentle", "1", 61.0)], Kept("shots", 2.0)),
-        ([point("shots", "all", 60.0), point("scratch", "all", 90.0)], Kept("shots", 2.0)),
-        ([{"way": "shots", "k": "all", "all": None}], Kept("shots", None)),
+        ({}, Kept("shots", 2.0)),
+        ({"shots": 60.0, "shots-gentle": 60.0, "scratch": 90.0}, Kept("shots", 2.0)),
+        ({"shots": 60.0, "shots-gentle": 61.0}, Kept("shots-gentle", 1.0)),
     ],
 )
-def test_the_way_that_is_better_with_all_clips_is_kept(points: Sequence[dict[str, Any]], wanted: Kept) -> None:
-    measured = [{"way": "shots", "temperature": 2.0}, {"way": "shots-gentle", "temperature": 3.0}]
-    assert kept_way(points, measured, "all") == wanted
+def test_the_way_that_is_better_with_all_clips_is_kept(scores: dict[str, float], wanted: Kept) -> None:
+    measured = [
+        {"way": "shots", "temperature": 2.0, "nll_before": 1.0, "nll_after": 0.9},
+        {"way": "shots-gentle", "temperature": 3.0, "nll_before": 1.0, "nll_after": 1.1},  # it would make things worse
+    ]
+    assert kept_way(scores, measured) == wanted
+    assert kept_way(scores, []) == Kept(wanted.way, None)
 
 
 def test_the_model_for_use_is_as_sure_as_the_draws_allow(workspace: Workspace) -> None:
@@ -113,13 +109,15 @@ def test_the_model_for_use_is_as_sure_as_the_draws_allow(workspace: Workspace) -
     # The trunk is tuned in the one and frozen in the other.
     projection = "members.projections.0.weight"
     assert not np.array_equal(said["shots"][projection], said["shots-gentle"][projection])
-    assert (found["kept"]["way"], found["kept"]["temperature"]) == next(
-        (one["way"], one["temperature"]) for one in found["calibration"] if one["way"] == found["kept"]["way"]
-    )
+    (one,) = (one for one in found["calibration"] if one["way"] == found["kept"]["way"])
+    assert found["kept"]["temperature"] == (one["temperature"] if one["nll_after"] < one["nll_before"] else 1.0)
+    # The temperature is that of all clips whatever k was asked for.
+    fewer = numbers(adaptation(workspace, shots=(1,), folder=asked.folder / "fewer"))
+    assert fewer["kept"] == found["kept"]
 
 
 def test_without_draws_that_answer_there_is_no_temperature(workspace: Workspace) -> None:
     asked = adaptation(workspace, shots=())
     found = numbers(asked)
     assert (found["calibration"], found["kept"]) == ([], {"way": "shots", "temperature": None})
-    assert calibrations(done(asked), asked.open()[1], "all") == []
+    assert calibrations(done(asked), asked.open()[1]) == []

@@ -15,6 +15,7 @@ import pytest
 from train.adapt.page import (
     calibration_tables,
     denominator,
+    for_use,
     long_form,
     make_page,
     near,
@@ -43,7 +44,7 @@ def point(way: str, k: str, closed: float, every: float) -> dict[str, Any]:
 
 def calibrated(way: str, ece: float) -> dict[str, Any]:
     return {
-        "way": way, "k": "all", "draws": 3, "utterances": 48, "temperature": 1.5, "ece_before": ece, "ece_after": 3.21,
+        "way": way, "draws": 3, "utterances": 48, "temperature": 1.5, "ece_before": ece, "ece_after": 3.21,
         "nll_before": 0.9876, "nll_after": 0.7654,
     }  # fmt: skip
 
@@ -144,12 +145,29 @@ def test_the_probabilities_and_the_way_of_the_model_for_use_are_shown() -> None:
     ((title, columns, rows),) = calibration_tables(content())
     assert "k = all, N = 48" in title
     assert dict(zip(columns, rows[1], strict=True)) == {
-        "way": "shots-gentle *", "ECE": "9.9", "ECE with temperature": "3.2", "NLL": "0.988",
-        "NLL with temperature": "0.765", "temperature for use": "1.50",
+        "way": "shots-gentle", "ECE": "9.9", "ECE with temperature": "3.2", "NLL": "0.988",
+        "NLL with temperature": "0.765", "temperature of all draws": "1.50",
     }  # fmt: skip
     assert rows[0][0] == "shots"
     assert title in make_page(content())
     assert calibration_tables(content(calibration=[])) == []
+
+
+@pytest.mark.parametrize(
+    ("temperature", "said"), [(1.5, "get the temperature 1.50"), (1, "stay as they are"), (None, "not calibrated")]
+)
+def test_how_the_model_for_use_is_made_is_said(temperature: float | None, said: str) -> None:
+    found = content(kept={"way": "shots-gentle", "temperature": temperature})
+    assert for_use(found).startswith("Model for use: shots-gentle on all clips;")
+    assert said in for_use(found)
+    assert for_use(found) in make_page(found)
+
+
+def test_what_self_trained_is_told_is_said_where_it_matters() -> None:
+    points = [*content()["points"], point("self-trained", "0", 60, 60)]
+    assert any("only its closed score" in note for note in notes(content(points=points)))
+    assert not any("self-trained" in note for note in notes(content()))
+    assert not any("self-trained" in note for note in notes(content(points=points, unknown=[], run_alone=[])))
 
 
 def test_tables_mark_the_best_of_a_column_as_it_is_printed() -> None:

@@ -63,7 +63,7 @@ def test_a_language_that_lacks_an_expert_answers_by_the_others(tmp_path: Path) -
         row = {one.utterance_id: number for number, one in enumerate(target.data.utterances)}
         rows = np.array([row[name] for name in half["utterance_ids"]])
         np.testing.assert_allclose(adapter.of_networks(start.model, ["it"], rows)[1], said, rtol=1e-5)
-        assert len(half["answers"]) == 5 + 4
+        assert len(half["answers"]) == 5 + 4 + 2
 
 
 def test_a_network_alone_may_lack_what_run_and_language_share(workspace: Workspace) -> None:
@@ -86,7 +86,7 @@ def made_up(asked: Adaptation, way: str, emotions: Sequence[str], said: np.ndarr
         rows = half_of(target, draw, number).test
         answer = {"way": way, "k": 0, "emotions": list(emotions), "probabilities": said[rows].tolist(), "shots": []}
         write_json(asked.path(draw, number), {
-            "key": asked.key(start, target), "draw": draw, "half": number, "shots": [], "near": {"de": 1.0, "it": 2.0},
+            "key": asked.key(start, target), "draw": draw, "half": number, "asked": {}, "near": {"de": 1.0, "it": 2.0},
             "utterance_ids": [target.data.utterances[row].utterance_id for row in rows], "adapt": 12,
             "answers": [answer],
         })  # fmt: skip

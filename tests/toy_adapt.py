@@ -19,7 +19,7 @@ from mser.model import Domain, ExpertShape, ModelSettings, MultiGateModel, Prior
 from mser.nas.genotype import fixed_genotype
 from train.adapt.scores import summary
 from train.adapt.study import Adaptation, adapt_block
-from train.adapt.ways import WAYS, AdaptSettings
+from train.adapt.ways import ON_SHOTS, AdaptSettings
 from train.data import Features, LanguageData, load_languages
 from train.fit import FitSettings
 from train.objective import LossSettings
@@ -29,7 +29,7 @@ EMOTIONS = ("anger", "fear", "joy")
 FEW = FitSettings(epochs=1, least_steps=2, loss=LossSettings(contrastive="none"))
 QUICK = AdaptSettings(tuning=FEW, scratch=FEW)
 ZERO = ("averaged", "nearest", "averaged-unlabelled", "nearest-unlabelled")
-SHOT_WAYS = tuple(one.name for one in WAYS if one.needs == "shots")
+SHOT_WAYS = ON_SHOTS
 Say = Callable[[Utterance], str | None]
 
 

@@ -13,7 +13,7 @@ from mser.errors import ConfigError
 from mser.mapping import EMOTIONS, is_path, mapping_names
 from mser.terminal import Words, console, home_option, languages_option, print_table, progress_bar
 from train.adapt.held_out import Kept
-from train.adapt.page import calibration_tables, facts, near, notes, overtaking, score_tables, write_page
+from train.adapt.page import calibration_tables, facts, for_use, near, notes, overtaking, score_tables, write_page
 from train.adapt.scores import summary
 from train.adapt.study import ALL, Adaptation, adapt_block
 from train.adapt.target import MODEL, TO, model_path, runs_to_begin_with
@@ -94,8 +94,9 @@ def adapt_command(
     for line in overtaking(content):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
-    kept = Kept(**content["kept"])
-    console.print(f"Model for use ({kept.way}): {model_for_use(adaptation, folder, kept)}", soft_wrap=True)
+    console.print(for_use(content), markup=False)
+    model_file = model_for_use(adaptation, folder, Kept(**content["kept"]))
+    console.print(f"Model file: {model_file}", soft_wrap=True)
 
 
 def _folder(workspace: Workspace, model: Path, language: str, mapping: str) -> Path:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from mser.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood, tempered
+from train.adapt.study import ALL
 from train.adapt.target import Target
+from train.adapt.ways import KEPT
 
-#: The ways that a model for use is made by; the first of equals is kept.
-KEPT = ("shots", "shots-gentle")
 Answered = tuple[np.ndarray, np.ndarray]
 
 
@@ -25,50 +25,51 @@ class Kept:
     """How the model for use is made.
 
     Attributes:
-        way: one of :data:`KEPT`. temperature: None where no draw tells one.
+        way: one of :data:`train.adapt.ways.KEPT`.
+        temperature: None where no draw tells one; 1 where the fitted one makes held-out labels no likelier.
     """
 
     way: str = KEPT[0]
     temperature: float | None = None
 
 
-def calibrations(found: Sequence[Mapping[str, Any]], target: Target, k: str) -> list[dict[str, Any]]:
-    """How far the probabilities of each of :data:`KEPT` at k are right, as they are and with a temperature.
+def calibrations(found: Sequence[Mapping[str, Any]], target: Target) -> list[dict[str, Any]]:
+    """How far the probabilities with all clips are right, as they are and with a temperature.
 
     A half's temperature is fitted on the other half of its draw, so on answers about speakers whose clips trained the
     network that is judged, but never on an answer about the speakers that are judged.
 
     Args:
-        found: contents of the answers' files, one a half of a draw. k: as tables write it.
+        found: contents of the answers' files, one a half of a draw.
 
     Returns:
-        For each way that answered: means over draws of ECE (percent) and NLL (nats), each over all N utterances of the
-        language, and ``temperature``, fitted on the answers of all draws.
+        For each of the ways that a model for use may be made by, if it answered: means over draws of ECE (percent) and
+        NLL (nats), each over all N utterances of the language, and ``temperature``, fitted on the answers of all draws.
     """
     measured = []
     for way in KEPT:
         draws: dict[int, list[Answered]] = {}
         for one in found:
             for answer in one["answers"]:
-                if (answer["way"], str(answer["k"])) == (way, k):
+                if (answer["way"], str(answer["k"])) == (way, ALL):
                     draws.setdefault(one["draw"], []).append(_answered(one["utterance_ids"], answer, target))
         whole = [halves for halves in draws.values() if len(halves) == 2]
         if whole:
-            measured.append({"way": way, "k": k, "draws": len(whole), **_measured(whole)})
+            measured.append({"way": way, "draws": len(whole), **_measured(whole)})
     return measured
 
 
-def kept_way(points: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]], k: str) -> Kept:
-    """The way with the higher score over all emotions at k, with its temperature.
+def kept_way(scores: Mapping[str, float], measured: Sequence[Mapping[str, Any]]) -> Kept:
+    """The way with the higher score with all clips, with its temperature.
 
     Args:
-        points: scores by way and k, of :func:`train.adapt.scores.summary`. measured: by :func:`calibrations`.
+        scores: UAR by way. measured: by :func:`calibrations`.
     """
-    scores = {one["way"]: one["all"]["mean"] for one in points if one["k"] == k and one["way"] in KEPT and one["all"]}
-    if not scores:
-        return Kept()
     way = max(KEPT, key=lambda name: scores.get(name, -1.0))
-    return Kept(way, next((one["temperature"] for one in measured if one["way"] == way), None))
+    for one in measured:
+        if one["way"] == way:
+            return Kept(way, one["temperature"] if one["nll_after"] < one["nll_before"] else 1.0)
+    return Kept(way)
 
 
 def _answered(ids: Sequence[str], answer: Mapping[str, Any], target: Target) -> Answered:

@@ -25,6 +25,11 @@ MEANING = {
     "open": "the same utterances; an answer may be any emotion that the way knows",
     "all": "every utterance; those of emotions that the way does not know cannot be right",
 }
+#: What a way needs -> for readers.
+NEEDS = {
+    "nothing": "nothing of the language", "unlabelled": "unlabelled clips",
+    "emotions": "unlabelled clips, and which emotions there are", "shots": "k labelled clips",
+}  # fmt: skip
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "h")
 COLUMNS = ("language", "run", "mapping", "way", "k", "score", "emotions", "utterances", "draws", "uar", "deviation",
            "low", "high")  # fmt: skip
@@ -56,7 +61,7 @@ def make_page(content: Mapping[str, Any]) -> str:
         element("header", element("h1", title), paragraph("; ".join(facts(content)), css="facts")),
         section("notes", "What to know first", bullets(notes(content))),
         section("curves", "UAR over labelled clips", grid(pictures), paragraph(READING, css="small")),
-        section("scores", "All numbers", *tables, *map(paragraph, overtaking(content))),
+        section("scores", "All numbers", *tables, *map(paragraph, [*overtaking(content), for_use(content)])),
         section("ways", "The ways", ways),
         section("near", "How far the run's languages are", table(["language", "distance"], near(content))),
     ]
@@ -77,9 +82,7 @@ def is_scored(content: Mapping[str, Any], name: str) -> bool:
 def needs(name: str) -> str:
     """What a way needs of the language."""
     (way,) = (one for one in WAYS if one.name == name)
-    return {"nothing": "nothing of the language", "unlabelled": "unlabelled clips", "shots": "k labelled clips"}[
-        way.needs
-    ]
+    return NEEDS[way.needs]
 
 
 def denominator(content: Mapping[str, Any], name: str) -> str:
@@ -116,6 +119,9 @@ def notes(content: Mapping[str, Any]) -> list[str]:
     if content["left_out"]:
         counts = ", ".join(f"{one} ({number})" for one, number in content["left_out"].items())
         found.append(f"The mapping {content['mapping']['name']} leaves out {counts}; no score counts them.")
+    if any(one["way"] == "self-trained" for one in content["points"]) and (content["run_alone"] or content["unknown"]):
+        found.append("self-trained is told which emotions the language has, which the other ways without labels are "
+                     "not: only its closed score compares with theirs.")  # fmt: skip
     for k, fewest in content["fewest_shots"].items():
         found.append(f"k = {k}: of an emotion only {fewest} labelled clips were there in some draws.")
     if content["speakers"] < 2:
@@ -158,17 +164,26 @@ def calibration_tables(content: Mapping[str, Any]) -> list[tuple[str, list[str],
     if not found:
         return []
     rows = [
-        [f"{one['way']}{' *' if one['way'] == content['kept']['way'] else ''}", f"{one['ece_before']:.1f}",
-         f"{one['ece_after']:.1f}", f"{one['nll_before']:.3f}", f"{one['nll_after']:.3f}", degrees(one["temperature"])]
+        [one["way"], f"{one['ece_before']:.1f}", f"{one['ece_after']:.1f}", f"{one['nll_before']:.3f}",
+         f"{one['nll_after']:.3f}", degrees(one["temperature"])]
         for one in found
     ]  # fmt: skip
     title = (
-        f"probabilities at k = {found[0]['k']}, N = {found[0]['utterances']}: calibration error (ECE, percent, 15 "
-        "bins) and negative log-likelihood (NLL, nats), as they are and with a temperature of the other half; "
-        "* is the model for use"
+        f"probabilities at k = all, N = {found[0]['utterances']}: calibration error (ECE, percent, 15 bins) and "
+        "negative log-likelihood (NLL, nats), as they are and with a temperature of the other half"
     )
-    columns = ["way", "ECE", "ECE with temperature", "NLL", "NLL with temperature", "temperature for use"]
+    columns = ["way", "ECE", "ECE with temperature", "NLL", "NLL with temperature", "temperature of all draws"]
     return [(title, columns, rows)]
+
+
+def for_use(content: Mapping[str, Any]) -> str:
+    """How the model for use is made, a sentence."""
+    way, temperature = content["kept"]["way"], content["kept"]["temperature"]
+    if temperature is None:
+        return f"Model for use: {way} on all clips; not calibrated, as no draw tells how sure it may be."
+    if temperature == 1:
+        return f"Model for use: {way} on all clips; its probabilities stay as they are, as no temperature mends them."
+    return f"Model for use: {way} on all clips; its probabilities get the temperature {degrees(temperature)}."
 
 
 def overtaking(content: Mapping[str, Any]) -> list[str]:

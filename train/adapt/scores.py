@@ -15,10 +15,10 @@ import numpy as np
 
 from mser.errors import ProtocolError, RunError
 from mser.metrics import clustered_intervals, score
-from train.adapt.held_out import KEPT, calibrations, kept_way
-from train.adapt.study import Adaptation, answered, word_of
+from train.adapt.held_out import calibrations, kept_way
+from train.adapt.study import ALL, Adaptation, answered, word_of
 from train.adapt.target import Start, Target
-from train.adapt.ways import WAYS
+from train.adapt.ways import KEPT, WAYS
 
 SCORES = ("closed", "open", "all")
 #: The ways from scratch.
@@ -40,13 +40,8 @@ def summary(adaptation: Adaptation, start: Start, target: Target, seconds: float
         points[way, k] = {name: _scored(name, draws, target, shared) for name in SCORES}
     steps = ["0", *(str(word_of(k)) for k in adaptation.shots)]
     counts = {name: int((truth == number).sum()) for number, name in enumerate(target.emotions)}
-    measured = calibrations(found, target, steps[-1])
-    listed = [
-        {"way": way, "k": k, **points[way, k]}
-        for way in (one.name for one in WAYS)
-        for k in steps
-        if (way, k) in points
-    ]
+    measured = calibrations(found, target)
+    with_all = {way: point["all"]["mean"] for (way, k), point in points.items() if k == ALL and point["all"]}
     out = sorted({row.emotion for row in target.data.utterances if target.mapping[row.emotion] is None})
     return {
         "language": target.name,
@@ -70,9 +65,12 @@ def summary(adaptation: Adaptation, start: Start, target: Target, seconds: float
         "audit": _audit(target),
         "chance": {"closed": 100 / max(1, len(shared)), "all": 100 / len(target.emotions)},
         "fewest_shots": _fewest(found, target, adaptation.shots),
-        "points": listed,
+        "points": [
+            {"way": way, "k": k, **points[way, k]} for way in (one.name for one in WAYS) for k in steps
+            if (way, k) in points
+        ],
         "calibration": measured,
-        "kept": asdict(kept_way(listed, measured, steps[-1])),
+        "kept": asdict(kept_way(with_all, measured)),
         "overtakes": {name: {one: overtaken(points, name, steps, one) for one in SCORES[::2]} for name in SCRATCH},
         "seconds": seconds,
     }  # fmt: skip

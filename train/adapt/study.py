@@ -6,7 +6,7 @@ made from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import torch
 from mser.config import Workspace, fingerprint, read_if_whole, write_json
 from mser.errors import ConfigError
 from train.adapt.target import Start, Target, opened
-from train.adapt.ways import Adapter, AdaptSettings, Half, Said
+from train.adapt.ways import Adapter, AdaptSettings, Asked, Half, Said, ways_at
 from train.halves import random_halves
 
 #: Version of how a new language is asked: a change that makes other answers raises it.
 RECIPE = 2
-ANSWER_FIELDS = ("key", "draw", "shots", "adapt", "utterance_ids", "answers", "near")
+ANSWER_FIELDS = ("key", "draw", "asked", "adapt", "utterance_ids", "answers", "near")
 #: Digits of probabilities that are kept: not decimals, as a closed answer is one among small ones.
 DIGITS = 5
 #: In file names and tables, for all labelled clips of the other half.
@@ -93,30 +93,45 @@ def half_of(target: Target, draw: int, number: int) -> Half:
 
 
 def adapt_block(adaptation: Adaptation, draw: int, number: int) -> None:
-    """Asks every way of one half of a draw, unless that was done with these shots before."""
+    """Asks the ways of one half of a draw what they were not asked before, and adds their answers."""
     start, target = adaptation.open()
     key, path = adaptation.key(start, target), adaptation.path(draw, number)
-    if answered(path, key, adaptation.shots) is not None:
+    found = _found(path, key)
+    if found is not None and not _missing(found, adaptation.shots):
         return
     half = half_of(target, draw, number)
     adapter = Adapter(start, target, adaptation.settings, torch.device(adaptation.device), adaptation.placement)
-    shots = adaptation.shots if len(half.adapt) else ()
-    content = [_content(said, target) for said in adapter.answers(half, shots)]
-    distances = adapter.distances(target.standard(half.adapt if len(half.adapt) else half.test))
-    ids = [target.data.utterances[row].utterance_id for row in half.test]
-    write_json(
-        path,
-        {"key": key, "draw": draw, "half": number, "shots": [word_of(k) for k in shots], "near": distances,
-         "utterance_ids": ids, "adapt": len(half.adapt), "answers": content},
-    )  # fmt: skip
+    if found is None:
+        distances = adapter.distances(target.standard(half.adapt if len(half.adapt) else half.test))
+        ids = [target.data.utterances[row].utterance_id for row in half.test]
+        found = {"key": key, "draw": draw, "half": number, "near": distances, "utterance_ids": ids,
+                 "adapt": len(half.adapt), "asked": {}, "answers": []}  # fmt: skip
+    asked = _missing(found, adaptation.shots)
+    answers = adapter.answers(half, asked, without=not found["answers"])
+    found["answers"] += [_content(said, target) for said in answers]
+    for k, names in asked.items():
+        found["asked"][str(word_of(k))] = [*found["asked"].get(str(word_of(k)), []), *names]
+    write_json(path, found)
 
 
 def answered(path: Path, key: str, shots: Sequence[int | None]) -> dict[str, Any] | None:
     """The answers of a half, if they are there, whole, and of at least these shots; None otherwise."""
+    found = _found(path, key)
+    return None if found is None or _missing(found, shots) else found
+
+
+def _found(path: Path, key: str) -> dict[str, Any] | None:
+    """What a half's file holds, if it is whole and made from what the key says."""
     found = read_if_whole(path, ANSWER_FIELDS) if path.is_file() else None
-    if found is None or found["key"] != key:
-        return None
-    return found if not found["adapt"] or {word_of(k) for k in shots} <= set(found["shots"]) else None
+    return None if found is None or found["key"] != key else found
+
+
+def _missing(found: Mapping[str, Any], shots: Sequence[int | None]) -> Asked:
+    """The ways with labelled clips that a half was not asked yet; none where nothing may be learned of the language."""
+    wanted = ways_at(shots) if found["adapt"] else {}
+    known = {k: set(found["asked"].get(str(word_of(k)), ())) for k in wanted}
+    missing = {k: [name for name in names if name not in known[k]] for k, names in wanted.items()}
+    return {k: names for k, names in missing.items() if names}
 
 
 def word_of(k: int | None) -> int | str:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mser.averaged import AveragedModel
 from mser.checkpoint import save_model
-from train.adapt.held_out import KEPT, Kept
+from train.adapt.held_out import Kept
 from train.adapt.study import Adaptation
 from train.adapt.ways import Adapter
 
@@ -22,12 +21,10 @@ def model_for_use(adaptation: Adaptation, folder: Path, kept: Kept) -> Path:
     draws allow, about speakers that they were not trained on.
     """
     start, target = adaptation.open()
-    settings = adaptation.settings
-    adapter = Adapter(start, target, settings, torch.device(adaptation.device), adaptation.placement)
+    adapter = Adapter(start, target, adaptation.settings, torch.device(adaptation.device), adaptation.placement)
     standard = target.standard(np.arange(len(target.labels)))
     labels = target.labels[target.rows]
-    trunk = 0.0 if kept.way == KEPT[0] else settings.gentle
-    model: AveragedModel = adapter.tuned(adapter.begun(standard), target.rows, labels, 0, settings.tuning, trunk)
+    model = adapter.on_top(kept.way, target.rows, labels, standard, 0)
     stores = {name: asdict(next(iter(own.values())).provenance) for name, own in target.data.stores.items()}
     facts = {
         "method": f"adapted-{kept.way}",

@@ -35,13 +35,16 @@ class Way:
     """One row of the study.
 
     Attributes:
-        needs: ``nothing`` of the language, ``unlabelled`` clips of it, or ``shots``. scratch: it knows no run.
+        needs: ``nothing`` of the language, ``unlabelled`` clips of it, these and the list of its ``emotions``, or
+            ``shots``.
+        scratch: it knows no run. kept: the model for use may be made so.
     """
 
     name: str
     title: str
     needs: str
     scratch: bool = False
+    kept: bool = False
 
 
 WAYS = (
@@ -49,12 +52,26 @@ WAYS = (
     Way("nearest", "the nearest language's network; unlabelled clips tell which", "unlabelled"),
     Way("averaged-unlabelled", "every network, on the language's own mean and deviation", "unlabelled"),
     Way("nearest-unlabelled", "the nearest network, on the language's own mean and deviation", "unlabelled"),
-    Way("self-trained", "its own network, tuned on what all networks are sure of", "unlabelled"),
-    Way("shots", "new gate, layer mix, branches and head; shared trunk frozen", "shots"),
-    Way("shots-gentle", "the same, the trunk tuned at a tenth of the rate", "shots"),
+    Way("self-trained", "its own network, tuned on what all networks are sure of", "emotions"),
+    Way("shots", "new gate, layer mix, branches and head; shared trunk frozen", "shots", kept=True),
+    Way("shots-gentle", "the same, the trunk tuned at a tenth of the rate", "shots", kept=True),
     Way("scratch", "the fixed network, from scratch", "shots", scratch=True),
     Way("scratch-logistic", "logistic regression, all layers averaged", "shots", scratch=True),
 )
+#: Names of those with labelled clips, and of those that the model for use may be made by; the first of equals is kept.
+ON_SHOTS, KEPT = tuple(one.name for one in WAYS if one.needs == "shots"), tuple(one.name for one in WAYS if one.kept)
+#: Labelled clips an emotion, None for all there are -> the ways that are asked with them.
+Asked = Mapping[int | None, Sequence[str]]
+
+
+def ways_at(shots: Sequence[int | None]) -> dict[int | None, tuple[str, ...]]:
+    """Every way at each value of k, and at all clips those of the model for use, which is made of all clips.
+
+    >>> ways_at([1])
+    {1: ('shots', 'shots-gentle', 'scratch', 'scratch-logistic'), None: ('shots', 'shots-gentle')}
+    """
+    every = dict.fromkeys(shots, ON_SHOTS)
+    return {**every, None: every.get(None, KEPT)} if every else {}
 
 
 @dataclass(frozen=True)
@@ -125,8 +142,23 @@ class Adapter:
         there = {name: (shift.to(self.device), scale.to(self.device)) for name, (shift, scale) in standard.items()}
         return distances(self.model, there)
 
-    def answers(self, half: Half, shots: Sequence[int | None]) -> Iterator[Said]:
-        """What every way says of a half's test."""
+    def answers(self, half: Half, asked: Asked, without: bool = True) -> Iterator[Said]:
+        """What the ways say of a half's test.
+
+        Args:
+            asked: ways with labelled clips. without: whether those without are asked, too.
+        """
+        if without:
+            yield from self._without_labels(half)
+        if not len(half.adapt):
+            return
+        standard = self.target.standard(half.adapt)
+        for k, names in asked.items():
+            rows = self.shots_of(half, k)
+            for name, said in self.on_shots(half, rows, standard, names).items():
+                yield Said(name, k, self.target.emotions, said, rows)
+
+    def _without_labels(self, half: Half) -> Iterator[Said]:
         nobody, languages = half.test[:0], list(self.model.domains)
         every = averaged_gates(self.model)
         yield Said("averaged", 0, *self.of_networks(every, languages, half.test), nobody)
@@ -142,22 +174,28 @@ class Adapter:
         if len(sure) > 1 and len(np.unique(labels)) > 1:
             model = self.tuned(self.begun(standard), sure, labels, half.draw, self.settings.tuning, 0.0)
             yield Said("self-trained", 0, self.target.emotions, self.said(model, half.test), nobody)
-        for k in shots:
-            rows = self.shots_of(half, k)
-            for name, said in self.on_shots(half, rows, standard).items():
-                yield Said(name, k, self.target.emotions, said, rows)
 
-    def on_shots(self, half: Half, rows: np.ndarray, standard: Standard) -> dict[str, np.ndarray]:
-        """What each way with labelled clips says, (n, E)."""
-        settings, labels = self.settings, self.target.labels[rows]
+    def on_shots(self, half: Half, rows: np.ndarray, standard: Standard, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """What each of these ways says with the labelled clips ``rows``, (n, E)."""
+        labels = self.target.labels[rows]
         if len(np.unique(labels)) < 2:
             return {}
-        frozen = self.tuned(self.begun(standard), rows, labels, half.draw, settings.tuning, 0.0)
-        gentle = self.tuned(self.begun(standard), rows, labels, half.draw, settings.tuning, settings.gentle)
-        anew = self.tuned(self.anew(standard, half.draw), rows, labels, half.draw, settings.scratch, 1.0)
-        found = {name: self.said(model, half.test) for name, model in
-                 {"shots": frozen, "shots-gentle": gentle, "scratch": anew}.items()}  # fmt: skip
-        return {**found, "scratch-logistic": self.logistic(rows, half, standard)}
+        found = {}
+        for name in names:
+            if name == "scratch-logistic":
+                found[name] = self.logistic(rows, half, standard)
+            elif name == "scratch":
+                anew = self.anew(standard, half.draw)
+                model = self.tuned(anew, rows, labels, half.draw, self.settings.scratch, 1.0)
+                found[name] = self.said(model, half.test)
+            else:
+                found[name] = self.said(self.on_top(name, rows, labels, standard, half.draw), half.test)
+        return found
+
+    def on_top(self, way: str, rows: np.ndarray, labels: np.ndarray, standard: Standard, seed: int) -> AveragedModel:
+        """The run's networks tuned on labelled clips, by one of :data:`KEPT`."""
+        trunk = self.settings.gentle if way == "shots-gentle" else 0.0
+        return self.tuned(self.begun(standard), rows, labels, seed, self.settings.tuning, trunk)
 
     def shots_of(self, half: Half, k: int | None) -> np.ndarray:
         """Rows of k labelled clips of each emotion by the speakers that are not tested."""
