@@ -94,7 +94,7 @@ def adapt_command(
     for line in overtaking(content):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
-    console.print(for_use(content), markup=False)
+    console.print(for_use(content), markup=False, soft_wrap=True)
     model_file = model_for_use(adaptation, folder, Kept(**content["kept"]))
     console.print(f"Model file: {model_file}", soft_wrap=True)
 
