@@ -9,6 +9,7 @@ from train.systems.continuous_metric import ContinuousMetric
 from train.systems.cross_attention import CrossAttentionFusion
 from train.systems.dense_probe import DenseProbe
 from train.systems.dual_sequence_lstm import LayerPair, SpectrogramPair
+from train.systems.gated_transfer import GatedTransfer
 from train.systems.layer_anchor import LayerAnchor
 from train.systems.layer_probe import LayerProbe
 from train.systems.multitask import Multitask
@@ -53,6 +54,20 @@ _ENTRIES = (
         "The gated head, with the target standardised by its own unlabelled speakers.",
         Gated(normalise="each"),
         control="gated",
+    ),
+    Entry(
+        "gated-flat",
+        "gated head, flat start (ours)",
+        "As gated-each, on means over frames, with mixtures that start nearly flat and a linear head.",
+        GatedTransfer(),
+        control="gated-each",
+    ),
+    Entry(
+        "gated-self-trained",
+        "gated head, flat start, self-trained (ours)",
+        "As gated-flat; then it learns in three rounds from the unlabelled utterances that it is surest of.",
+        GatedTransfer(rounds=3),
+        control="gated-flat",
     ),
     Entry(
         "layer-probe",

@@ -18,7 +18,7 @@ from torch import Tensor
 from mser.errors import ConfigError
 from mser.experts import Expert, expert_of_pooled
 from mser.loader import Loader
-from mser.model import Domain, ExpertShape, ModelSettings, MultiGateModel
+from mser.model import Domain, ExpertShape, ModelSettings, MultiGateModel, Prior
 from mser.nas.genotype import POOLED_SPACE, Genotype, fixed_genotype
 from mser.nas.search import STRATEGIES
 from mser.protocol import EVERYONE
@@ -88,7 +88,7 @@ class Gated(System):
         """Models of the task's source, one a seed."""
         language = task.source.language
         experts = self._experts(task, task.source)
-        prior = prior_of(layer_scores(task), experts, task.source.rows, StudySettings())
+        prior = self._prior(task, experts)
         shapes = [ExpertShape(one.name, one.layers, one.dim) for one in experts]
         domain = Domain(language.name, task.emotions, self._genotype(task), prior, task.upstreams)
         replicas = []
@@ -100,8 +100,17 @@ class Gated(System):
         fit(replicas, loaders, {language.name: task.source.rows}, self.fit, together=True)
         return [replica.model.eval() for replica in replicas]  # type: ignore[misc]
 
+    def _prior(self, task: Task, experts: Sequence[Expert]) -> Prior:
+        """Where mixtures start."""
+        return prior_of(layer_scores(task), experts, task.source.rows, StudySettings())
+
+    def _adapted(self, task: Task, model: MultiGateModel) -> MultiGateModel:
+        """The source's model as it judges the target, before shots."""
+        return model
+
     def _judged(self, task: Task, model: MultiGateModel) -> Answer:
         name, target = task.source.language.name, task.test
+        model = self._adapted(task, model)
         experts = self._experts(task, target)
         if len(task.shots):
             model = copy.deepcopy(model)
@@ -119,12 +128,17 @@ class Gated(System):
         language, found = part.language, []
         within = task.protocol == WITHIN
         for name in task.upstreams:
-            pooled = language.pooled(name)
+            pooled = self._statistics(language.pooled(name))
             if self.normalise == "each" and not within:
-                pooled = _standardised(pooled, task.source if part is task.source else task.adapt, name)
+                by = task.source if part is task.source else task.adapt
+                pooled = _standardised(pooled, pooled[torch.from_numpy(by.rows)])
             places = [(name, row.utterance_id) for row in language.utterances]
             found.append(expert_of_pooled(name, pooled, places))
         return found
+
+    def _statistics(self, pooled: Tensor) -> Tensor:
+        """What is learned from of mean and deviation over frames, (N, L, S, D)."""
+        return pooled
 
     def _genotype(self, task: Task) -> Genotype:
         if self.structure == "fixed":
@@ -142,8 +156,7 @@ def _labels(part: Part) -> Tensor:
     return torch.from_numpy(labels)
 
 
-def _standardised(pooled: Tensor, by: Part, upstream: str) -> Tensor:
-    """Pooled states (N, L, S, D), each statistic with mean 0 and deviation 1 over the utterances of ``by``."""
-    own = by.pooled(upstream)
+def _standardised(pooled: Tensor, own: Tensor) -> Tensor:
+    """Pooled states (N, L, S, D), each statistic with mean 0 and deviation 1 over ``own``, (n, L, S, D)."""
     deviation = own.std(0)
     return (pooled - own.mean(0)) * torch.where(deviation > 1e-5, 1 / deviation.clamp(min=1e-5), 0.0)
