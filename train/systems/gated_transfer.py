@@ -30,8 +30,8 @@ from train.systems.task import Task
 class GatedTransfer(Gated):
     """As ``gated-each``, with less of the source in it.
 
-    The values were chosen among two dozen by zero-shot scores of two seeds on de>it, it>de and ur>de, as no dev speakers
-    of a target exist; the other nine pairs were not looked at.
+    The values were chosen among two dozen by zero-shot scores of two seeds on de>it, it>de and ur>de, since a target
+    has no dev speakers. The other nine pairs were not looked at.
 
     Attributes:
         start: factor of the logits at which mixtures of layers and experts start; 0: all alike, 1: as in ``gated``.
