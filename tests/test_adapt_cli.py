@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner, Result
 from toy_adapt import (
     QUICK,
@@ -20,6 +21,7 @@ import train.adapt.cli
 from mser.checkpoint import load_model, save_model
 from mser.config import Workspace, read_json
 from mser.errors import MserError
+from mser.labels import load_labels
 from mser.predict.head import load_heads
 from train.adapt.held_out import Kept
 from train.adapt.study import Adaptation
@@ -89,6 +91,8 @@ def test_runs_and_files_of_one_name_are_kept_apart(workspace: Workspace) -> None
         (("--language", ""), 1, ("One language is adapted to at a time", "found:    none")),
         (("--run", "lost"), 1, ("no such run", "one of: base", "METHODS=multi-domain")),
         (("--mapping", "fine"), 1, ("no such mapping", "emotions arousal coarse")),
+        (("--mapping", "../mappings/coarse"), 1, ("no such mapping", "emotions arousal coarse")),
+        (("--mapping", "own/coarse.yaml"), 1, ("Another mapping of labels is called coarse", "rename the file")),
         (("--mapping", "coarse"), 1, ("does not say what an emotion counts as", "labels.joy")),
         (("--shots", "0"), 2, ("whole numbers above 0", "'0'")),
         (("--shots", "1 few"), 2, ("whole numbers above 0", "few")),
@@ -99,8 +103,17 @@ def test_runs_and_files_of_one_name_are_kept_apart(workspace: Workspace) -> None
     ],
 )
 def test_what_cannot_be_asked_is_told(
-    workspace: Workspace, words: tuple[str, ...], code: int, texts: tuple[str, ...]
+    workspace: Workspace,
+    words: tuple[str, ...],
+    code: int,
+    texts: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own" / "coarse.yaml"
+    own.parent.mkdir()
+    own.write_text(yaml.safe_dump({"title": "mine", "labels": {name: name for name in load_labels()}}))
     if words[0] == "--device" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     result = invoke(workspace, *words)
