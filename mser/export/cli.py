@@ -10,7 +10,7 @@ import click
 
 from mser.config import Workspace
 from mser.errors import ConfigError
-from mser.predict.cli import run_path
+from mser.runs import run_path
 from mser.terminal import console, home_option, print_table, progress_bar
 
 if TYPE_CHECKING:
