@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_the_shipped_mappings_say_of_every_label_what_it_counts_as() -> None:
         assert found.title
         assert set(found.labels) == every
         assert {found[emotion] for emotion in every} - {None}
+
+
+def test_the_data_folder_s_readme_names_every_shipped_mapping() -> None:
+    (row,) = [
+        line
+        for line in (DATA_FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `mappings/")
+    ]
+    assert re.findall(r"`(\w+)`", row) == mapping_names()[1:]
 
 
 def test_the_sign_of_arousal_is_that_of_the_labels() -> None:
