@@ -24,8 +24,8 @@ from mser.export.network import parts_of
 from mser.export.onnx_model import OUTPUTS, export_head, feed, session_of
 from mser.export.states import Sample, sample
 from mser.loader import Batch
-from mser.predict.cli import run_path
 from mser.predict.head import TrainedHead, load_heads
+from mser.runs import run_path
 
 
 def main() -> None:

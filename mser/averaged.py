@@ -39,6 +39,13 @@ def on_every_expert(model: MultiGateModel) -> MultiGateModel:
     return model
 
 
+def mean_of(outputs: Sequence[Output]) -> Output:
+    """What networks of one language say together, as :meth:`AveragedModel.forward` has it."""
+    mean = torch.stack([one.logits.log_softmax(1) for one in outputs]).logsumexp(0) - math.log(len(outputs))
+    gate = torch.stack([one.gate for one in outputs]).mean(0)
+    return Output(mean, torch.cat([one.embedding for one in outputs], dim=1), gate)
+
+
 class AveragedModel(nn.Module):
     """Networks of each language, by :func:`member_name`; a language's answer is the mean of its networks' ones.
 
@@ -79,10 +86,7 @@ class AveragedModel(nn.Module):
     ) -> Output:
         """What the networks of a language say together: the logarithm of the mean of their probabilities (B, E), their
         embeddings side by side, and the mean of their gates (B, K)."""
-        outputs = [self.members(name, batch, noise, partners) for name in self.names[language]]
-        mean = torch.stack([one.logits.log_softmax(1) for one in outputs]).logsumexp(0) - math.log(len(outputs))
-        gate = torch.stack([one.gate for one in outputs]).mean(0)
-        return Output(mean, torch.cat([one.embedding for one in outputs], dim=1), gate)
+        return mean_of([self.members(name, batch, noise, partners) for name in self.names[language]])
 
     def layer_weights(self, language: str) -> dict[str, list[float]]:
         """The mean over the networks of the layer mix of each expert that any of them uses."""

@@ -87,21 +87,35 @@ def load_mapping(name: str, field: str = "MAPPING") -> LabelMapping:
         field: the setting that named it, for the message.
 
     Raises:
-        ConfigError: there is no such mapping, it is no mapping, or it lacks a label; names file and line.
+        ConfigError: there is no such mapping, it is no mapping, it lacks a label, or it is another one of a shipped
+            mapping's name; names file and line.
     """
     if name == EMOTIONS:
         return LabelMapping(name, "every emotion for itself", {})
+    shipped = mapping_names()
     path = Path(name) if is_path(name) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    # A name is no path: "../corpora/emodb" would lead to a file that is no mapping.
+    if not path.is_file() if is_path(name) else name not in shipped:
         raise ConfigError(
             "There is no such mapping of labels.",
+            file=path if is_path(name) else None,
+            field=field,
+            expected=f"one of {' '.join(shipped)}, or a YAML file",
+            found=name or "none",
+        )
+    stat = path.stat()
+    found = _read(path, (stat.st_mtime_ns, stat.st_size))
+    # Folders, tables and reports tell mappings apart by name.
+    if is_path(name) and found.name in shipped and found.labels != load_mapping(found.name).labels:
+        raise ConfigError(
+            f"Another mapping of labels is called {found.name}: mser ships it.",
             file=path,
             field=field,
-            expected=f"one of {' '.join(mapping_names())}, or a YAML file",
-            found=name,
+            expected=f"a file of another name than {' '.join(shipped)}",
+            found=path.name,
+            hint=f"rename the file, to own-{path.name} for instance, or give {field}={found.name} for the shipped one",
         )
-    found = path.stat()
-    return _read(path, (found.st_mtime_ns, found.st_size))
+    return found
 
 
 @lru_cache
@@ -110,7 +124,12 @@ def _read(path: Path, stamp: tuple[int, int]) -> LabelMapping:
     content, lines = read_yaml_lines(path)
     labels = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(labels, dict) or not isinstance(content.get("title"), str) or set(content) > {"title", "labels"}:
-        raise ConfigError("A mapping of labels cannot be used.", file=path, expected="title and labels", found=content)
+        raise ConfigError(
+            "A mapping of labels cannot be used.",
+            file=path,
+            expected="title, a text; labels, a mapping; and nothing else",
+            found=_keys(content),
+        )
     for emotion, label in labels.items():
         if emotion not in load_labels() or not (label is None or (isinstance(label, str) and label)):
             # YAML reads a bare `no` as false: such a key has its line under the word that was written.
@@ -132,3 +151,16 @@ def _read(path: Path, stamp: tuple[int, int]) -> LabelMapping:
             found=f"no entry for {', '.join(absent)}",
         )
     return LabelMapping(path.stem, content["title"], labels, path)
+
+
+def _keys(content: object) -> str:
+    """What a file holds, in short: its keys, each with the type of its value.
+
+    >>> _keys({"title": 3, "labels": {}})
+    'title (int), labels (dict)'
+    >>> _keys(["anger"])
+    'list'
+    """
+    if not isinstance(content, dict):
+        return "nothing" if content is None else type(content).__name__
+    return ", ".join(f"{key} ({type(value).__name__})" for key, value in content.items()) or "nothing"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner, Result
 from toy_adapt import (
     QUICK,
@@ -16,13 +17,17 @@ from toy_adapt import (
     relabel,
 )
 
+import mser.cli
 import train.adapt.cli
 from mser.checkpoint import load_model, save_model
 from mser.config import Workspace, read_json
-from mser.errors import MserError
+from mser.errors import MserError, RunError
+from mser.labels import load_labels
 from mser.predict.head import load_heads
+from mser.runs import study_folder
 from train.adapt.held_out import Kept
 from train.adapt.study import Adaptation
+from train.adapt.target import model_path
 from train.adapt.use import model_for_use
 from train.cli import main
 
@@ -80,6 +85,49 @@ def test_runs_and_files_of_one_name_are_kept_apart(workspace: Workspace) -> None
     assert sorted(path.name for path in workspace.reports.iterdir()) == ["base-to-en", "other-model-both-to-en"]
 
 
+def test_only_a_run_in_the_current_folder_stands_in_the_way_of_a_run(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = workspace.runs / "base" / "model.safetensors"
+    here = tmp_path / "base"
+    here.write_text("hello", encoding="utf-8")
+    assert model_path(workspace, Path("base")) == named
+    here.unlink()
+    here.mkdir()
+    assert model_path(workspace, Path("base")) == named
+    shutil.copy(named, here)
+    assert model_path(workspace, Path("base")) == Path("base/model.safetensors")
+
+
+def test_what_an_adaptation_lacks_is_said_with_what_takes_its_model(workspace: Workspace) -> None:
+    folder = workspace.runs / "base-to-en"
+    model_for_use(adaptation(workspace), folder, Kept())
+    home = ["--home", str(workspace.root)]
+    for command, words in (
+        (main, ["report", "base-to-en", *home]),
+        (main, ["report", str(folder), *home]),
+        (mser.cli.main, ["push-run", "base-to-en", "--to-hub", "org/toy", "--dry-run", *home]),
+        (mser.cli.main, ["inspect", "map", "--run", "base-to-en", *home]),
+    ):
+        result = CliRunner().invoke(command, words, env={"COLUMNS": "200"})
+        assert result.exit_code == 1, result.output
+        for text in ("an adaptation's model", "began as", "reports/base-to-en/adapt.html", "`mser predict`"):
+            assert text in result.output, words
+    assert not workspace.reports.exists()
+
+
+def test_a_folder_without_a_config_is_told_from_one_that_is_not_there(workspace: Workspace) -> None:
+    for run, said in (("base", "it has no config.json"), ("lost", "There is no such run"), ("", "no such run")):
+        with pytest.raises(RunError, match=said) as caught:
+            study_folder(run, workspace)
+        assert "make train" in str(caught.value)
+    (workspace.runs / "base" / "config.json").touch()
+    assert study_folder("base", workspace) == workspace.runs / "base"
+    with pytest.raises(RunError, match="one of: base"):
+        study_folder("lost", workspace)
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("words", "code", "texts"),
@@ -89,6 +137,8 @@ def test_runs_and_files_of_one_name_are_kept_apart(workspace: Workspace) -> None
         (("--language", ""), 1, ("One language is adapted to at a time", "found:    none")),
         (("--run", "lost"), 1, ("no such run", "one of: base", "METHODS=multi-domain")),
         (("--mapping", "fine"), 1, ("no such mapping", "emotions arousal coarse")),
+        (("--mapping", "../mappings/coarse"), 1, ("no such mapping", "emotions arousal coarse")),
+        (("--mapping", "own/coarse.yaml"), 1, ("Another mapping of labels is called coarse", "rename the file")),
         (("--mapping", "coarse"), 1, ("does not say what an emotion counts as", "labels.joy")),
         (("--shots", "0"), 2, ("whole numbers above 0", "'0'")),
         (("--shots", "1 few"), 2, ("whole numbers above 0", "few")),
@@ -99,8 +149,17 @@ def test_runs_and_files_of_one_name_are_kept_apart(workspace: Workspace) -> None
     ],
 )
 def test_what_cannot_be_asked_is_told(
-    workspace: Workspace, words: tuple[str, ...], code: int, texts: tuple[str, ...]
+    workspace: Workspace,
+    words: tuple[str, ...],
+    code: int,
+    texts: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own" / "coarse.yaml"
+    own.parent.mkdir()
+    own.write_text(yaml.safe_dump({"title": "mine", "labels": {name: name for name in load_labels()}}))
     if words[0] == "--device" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     result = invoke(workspace, *words)

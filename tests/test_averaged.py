@@ -6,15 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from toys import random_batch, shapes
 
 from mser.averaged import AveragedModel, member_name
 from mser.checkpoint import load_model, save_model
-from mser.errors import RunError
-from mser.export.network import HeadNetwork
-from mser.export.states import standards
 from mser.model import Domain, ExpertShape, ModelSettings, Prior
 from mser.nas.genotype import Genotype
 from mser.predict.head import load_heads
@@ -121,15 +117,6 @@ def test_a_first_network_that_lacks_an_expert_does_not_decide_what_batches_hold(
     # The network that lacks e0 hears nothing of it.
     assert torch.equal(model.members("it/ur", batch).logits, model.members("it/ur", other).logits)
     assert not torch.equal(model.members("it/de", batch).logits, model.members("it/de", other).logits)
-
-
-def test_no_head_of_it_is_exported_and_the_message_says_so(tmp_path: Path) -> None:
-    head = load_heads(save_for_use(tmp_path))["it"]
-    with pytest.raises(RunError, match="mean of several networks cannot be exported") as caught:
-        HeadNetwork(head)
-    assert "averaged" in str(caught.value)
-    assert "METHODS=fixed" in str(caught.value)
-    assert standards(head) == {}
 
 
 def test_members_are_named_after_both_languages() -> None:

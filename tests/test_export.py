@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from toys import make_workspace, random_states
 
 from mser import __version__
+from mser.averaged import BETWEEN, AveragedModel
 from mser.checkpoint import save_model
 from mser.cli import main
 from mser.config import Workspace, read_json
@@ -35,8 +36,9 @@ onnx = pytest.importorskip("onnx", reason="an optional extra: pip install 'mser[
 onnxruntime = pytest.importorskip("onnxruntime", reason="an optional extra: pip install 'mser[onnx]'")
 
 from mser.export import onnx_model  # noqa: E402
+from mser.export.network import networks_of  # noqa: E402
 from mser.export.onnx_model import export_head, session_of  # noqa: E402
-from mser.export.states import cut, made_up, sample  # noqa: E402
+from mser.export.states import cut, made_up, sample, standards  # noqa: E402
 
 EMOTIONS = ("anger", "joy", "sadness")
 LAYERS, DIM = 2, 6
@@ -69,23 +71,31 @@ def saved(
     emotions: Mapping[str, Sequence[str]] | None = None,
     **facts: Any,
 ) -> dict[str, TrainedHead]:
-    """A model of random weights on disk, and its heads: nothing in it has the value that it starts with."""
+    """A model of random weights on disk, and its heads: nothing in it has the value that it starts with.
+
+    Args:
+        genotypes: by language, or by the names of the networks whose mean is the language's answer (``de/it``).
+    """
     torch.manual_seed(0)
     names = list(dict.fromkeys(name for genotype in genotypes.values() for name in genotype.experts))
     width = DIM if features == "frames" else 2 * DIM
     shapes = [ExpertShape(name, LAYERS, width) for name in names]
     domains = []
     for language, genotype in genotypes.items():
-        own = [shape for shape in shapes if shape.name in genotype.experts]
-        standard = {one.name: (torch.randn(LAYERS, width), torch.rand(LAYERS, width) + 0.5) for one in own}
-        prior = Prior({one.name: torch.randn(LAYERS) for one in own}, torch.randn(len(own)), standard)
+        held = [shape for shape in shapes if shape.name in genotype.experts]
+        standard = {one.name: (torch.randn(LAYERS, width), torch.rand(LAYERS, width) + 0.5) for one in held}
+        prior = Prior({one.name: torch.randn(LAYERS) for one in held}, torch.randn(len(held)), standard)
         told = tuple((emotions or {}).get(language, EMOTIONS))
         domains.append(Domain(language, told, genotype, prior, genotype.experts))
-    model = MultiGateModel(domains, shapes, settings)
+    kind = AveragedModel if any(BETWEEN in name for name in genotypes) else MultiGateModel
+    model = kind(domains, shapes, settings)
     with torch.no_grad():
         for value in model.parameters():
             value.add_(0.3 * torch.randn_like(value))
-    stores = {one: {name: asdict(provenance(name)) for name in genotype.experts} for one, genotype in genotypes.items()}
+    stores: dict[str, dict[str, Any]] = {}
+    for one, genotype in genotypes.items():
+        own = stores.setdefault(one.partition(BETWEEN)[0], {})
+        own |= {name: asdict(provenance(name)) for name in genotype.experts}
     known = {"features": {"kind": features, "frame_rate": 5.0}, "stores": stores, "temperature": {"de": 1.7}}
     save_model(path, model, {**known, "normalise": "none", "method": "fixed", "data": {"de": "1234"}, **facts})
     return load_heads(path)
@@ -162,6 +172,26 @@ def test_pooled_heads_of_several_languages_with_one_shared_head_and_a_missing_up
     assert (tmp_path / "it.onnx").stat().st_size < 4 * sum(value.numel() for value in heads["it"].model.parameters())
 
 
+@pytest.mark.parametrize("features", ["frames", "pooled"])
+def test_the_mean_of_networks_that_an_adaptation_leaves_says_what_torch_says(features: str, tmp_path: Path) -> None:
+    # Experts in other orders, one that a network lacks, one that a network leaves out.
+    structures = (FRAMES["last"], FRAMES["mean"], POOLED["it"]) if features == "frames" else tuple(POOLED.values())
+    networks = {"de/it": Genotype({"e1": "skip", "e0": "zero"}, "mean", "constant", 1, 5)}
+    networks |= {f"de/{number}": one for number, one in enumerate(structures)}
+    head = saved(tmp_path / "model.safetensors", networks, features)["de"]
+    assert isinstance(head.model, AveragedModel)
+    assert set(standards(head)) == {"e0", "e1"}
+    done = export_head(head, tmp_path / "head.onnx", made_up(head, "").batches())
+    assert max(done.differences.values()) < 1e-5
+    assert list(done.inputs)[:2] == ["states_e1", "states_e0"]
+    widths = [one.width if one.depth else SETTINGS.hidden for one in networks.values()]
+    assert done.outputs["embedding"] == ["batch", sum(widths)]
+    require_same(done.path, head, [3, 1, 9, 2, 9] if features == "frames" else [1] * 5)
+    said = session_of(done.path.read_bytes()).get_modelmeta().custom_metadata_map
+    assert said["structure"].startswith(f"mean of {len(networks)} networks: ")
+    assert said["structure"].count("; pooling ") == len(networks)
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> TrainedHead:
     path = tmp_path_factory.mktemp("run") / "model-de.safetensors"
@@ -232,8 +262,9 @@ def test_a_head_that_torch_cannot_export_is_named(tmp_path: Path) -> None:
 def test_the_authors_network_and_transductive_heads_are_refused(head: TrainedHead, tmp_path: Path) -> None:
     domain = Domain("de", EMOTIONS, FRAMES["attention"], Prior.uniform([ExpertShape("e0", LAYERS, DIM)]))
     other = replace(head, model=FaithfulModel([domain], [ExpertShape("e0", LAYERS, DIM)]))
-    with pytest.raises(RunError, match="authors' network"):
-        export_head(other, tmp_path / "head.onnx", [])
+    for refused in (lambda: export_head(other, tmp_path / "head.onnx", []), lambda: networks_of(other)):
+        with pytest.raises(RunError, match="authors' network"):
+            refused()
     genotype = {"de": Genotype({"e0": "skip"}, "mean", "constant", 0, 0)}
     with pytest.raises(RunError, match="transductive"):
         saved(tmp_path / "model.safetensors", genotype, "pooled", normalise="speaker")

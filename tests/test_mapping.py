@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_the_shipped_mappings_say_of_every_label_what_it_counts_as() -> None:
         assert found.title
         assert set(found.labels) == every
         assert {found[emotion] for emotion in every} - {None}
+
+
+def test_the_data_folder_s_readme_names_every_shipped_mapping() -> None:
+    (row,) = [
+        line
+        for line in (DATA_FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `mappings/")
+    ]
+    assert re.findall(r"`(\w+)`", row) == mapping_names()[1:]
 
 
 def test_the_sign_of_arousal_is_that_of_the_labels() -> None:
@@ -95,11 +106,35 @@ def test_an_own_mapping_is_read_from_its_file(tmp_path: Path) -> None:
     assert load_mapping(str(own(tmp_path, calm="neutral"))).fingerprint != found.fingerprint
 
 
-@pytest.mark.parametrize("name", ["fine", "lost/own.yaml", "../mappings/coarse", ""])
+# What leads from the folder of mappings to a file, and yet is no mapping's name.
+NO_NAMES = ["../mappings/coarse", "../corpora/emodb", "./coarse", str(DATA_FOLDER / "mappings" / "coarse")]
+
+
+@pytest.mark.parametrize("name", ["fine", "lost/own.yaml", "coarse.yml", "", *NO_NAMES])
 def test_no_such_mapping_is_told_what_there_is(name: str) -> None:
     with pytest.raises(ConfigError, match="no such mapping") as caught:
-        load_mapping(name if name != "../mappings/coarse" else "coarse.yml")
-    assert "arousal coarse" in str(caught.value)
+        load_mapping(name)
+    assert "emotions arousal coarse" in str(caught.value)
+    assert f"found:    {name}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["coarse", "emotions"])
+def test_an_own_mapping_of_a_shipped_name_is_refused(name: str, tmp_path: Path) -> None:
+    path = own(tmp_path, calm="neutral").rename(tmp_path / f"{name}.yaml")
+    with pytest.raises(ConfigError, match=f"is called {name}") as caught:
+        load_mapping(str(path), "LABELS")
+    assert f"LABELS={name}" in str(caught.value)
+    assert "rename the file" in str(caught.value)
+    assert load_mapping(str(path.rename(tmp_path / f"my-{name}.yaml"))).name == f"my-{name}"
+
+
+def test_a_copy_of_a_shipped_mapping_is_that_mapping(tmp_path: Path) -> None:
+    shipped = DATA_FOLDER / "mappings" / "coarse.yaml"
+    copy = Path(shutil.copy(shipped, tmp_path))
+    for path in (shipped, copy):
+        assert load_mapping(str(path)).labels == load_mapping("coarse").labels
+    copy.write_text(copy.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
+    assert load_mapping(str(copy)).name == "coarse"
 
 
 @pytest.mark.parametrize("label", ["yes", "3", '""', "[a]"])
@@ -150,3 +185,14 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
     with pytest.raises(ConfigError) as caught:
         load_mapping(str(path))
     assert "own.yaml" in str(caught.value)
+
+
+def test_a_file_of_another_kind_is_told_by_its_keys_alone(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    shutil.copy(DATA_FOLDER / "corpora" / "emodb.yaml", path)
+    with pytest.raises(ConfigError, match="cannot be used") as caught:
+        load_mapping(str(path))
+    found = str(caught.value.found)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert [part.split()[0] for part in found.split(", ")] == list(content)
+    assert content["licence"] not in found

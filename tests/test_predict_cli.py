@@ -15,7 +15,7 @@ from toy_runs import EMOTIONS, alone_in, save_two_runs, tones, write_tones
 
 from mser.cli import main
 from mser.config import Workspace
-from mser.predict.cli import run_path
+from mser.runs import run_path
 
 #: What an MP4 file begins with.
 VIDEO = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(400)

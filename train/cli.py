@@ -12,9 +12,10 @@ import click
 from mser.config import Workspace, store_name
 from mser.cores import torch_threads
 from mser.corpora import CorpusDefinition, load_definitions
-from mser.errors import ConfigError, RunError
+from mser.errors import ConfigError
 from mser.nas.search import STRATEGIES
 from mser.nas.settings import SearchSettings
+from mser.runs import study_folder
 from mser.terminal import MserGroup, Words, console, definitions_option, home_option, print_table, progress_bar
 from train.adapt.cli import adapt_command
 from train.benchmark.cli import benchmark_command, leaderboard_command
@@ -183,21 +184,12 @@ def _report(
 
 
 @main.command("report")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run")
 @definitions_option
 @home_option
-def report_command(run: Path, definitions: Path | None, workspace: Workspace) -> None:
+def report_command(run: str, definitions: Path | None, workspace: Workspace) -> None:
     """Write the report and the model card of a finished RUN (a folder, or its name) again."""
-    folder = run if run.is_dir() else workspace.runs / run
-    if not (folder / "config.json").is_file():
-        names = sorted(path.parent.name for path in workspace.runs.glob("*/config.json"))
-        raise RunError(
-            "There is no such run.",
-            file=folder,
-            expected=f"one of: {' '.join(names) or 'none yet'}",
-            hint="run `make train`",
-        )
-    study = restored(workspace, folder)
+    study = restored(workspace, study_folder(run, workspace))
     datas = study.inputs.load_all(study.languages)
     _report(study, datas, timings(study, 0.0), load_definitions(definitions))
 

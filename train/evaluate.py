@@ -42,26 +42,8 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
     }
     heads = [(data, method) for data, method in pairs if METHODS[method].trained]
     return {
-        "schema_version": SCHEMA_VERSION,
-        "run": study.folder.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "mser_version": __version__,
+        **_facts(study, languages),
         "notes": notes(study, languages, results),
-        "settings": {**study.inputs.settings.to_dict(), "seeds": list(study.seeds)},
-        "upstreams": [
-            {**asdict(shape), "random_weights": has_random_weights(shape.name, languages)}
-            for shape in upstreams_of(languages)
-        ],
-        "languages": [_language(data) for data in languages],
-        "methods": [
-            {
-                "name": name,
-                "title": METHODS[name].title,
-                "description": METHODS[name].description,
-                "transductive": METHODS[name].transductive,
-            }
-            for name in study.methods
-        ],
         "results": [
             _scores(data, method, results[data.language, method], joined[data.language, method])
             for data, method in pairs
@@ -89,6 +71,31 @@ def evaluate(study: Study, languages: Sequence[LanguageData], timings: Sequence[
             for fold in data.folds
         ],
         "timings": [*_search_timings(study, languages), *timings],
+    }
+
+
+def _facts(study: Study, languages: Sequence[LanguageData]) -> dict[str, Any]:
+    """What was asked: settings, upstreams, languages and methods."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": study.folder.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mser_version": __version__,
+        "settings": {**study.inputs.settings.to_dict(), "seeds": list(study.seeds)},
+        "upstreams": [
+            {**asdict(shape), "random_weights": has_random_weights(shape.name, languages)}
+            for shape in upstreams_of(languages)
+        ],
+        "languages": [_language(data) for data in languages],
+        "methods": [
+            {
+                "name": name,
+                "title": METHODS[name].title,
+                "description": METHODS[name].description,
+                "transductive": METHODS[name].transductive,
+            }
+            for name in study.methods
+        ],
     }
 
 

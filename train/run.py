@@ -35,19 +35,7 @@ def open_run(
         ConfigError: a seed that no training can draw from.
     """
     languages = tuple(data.language for data in datas)
-    config = {
-        "data": {data.language: data.fingerprint for data in datas},
-        "manifests": {data.language: data.manifests for data in datas},
-        "stores": {
-            data.language: {
-                upstream: {corpus: store.provenance.fingerprint for corpus, store in stores.items()}
-                for upstream, stores in data.stores.items()
-            }
-            for data in datas
-        },
-        "settings": inputs.settings.to_dict(),
-        "recipe": RECIPE,
-    }
+    config = _made_from(inputs, datas)
     key = fingerprint(config)
     folder = inputs.workspace.runs / (name or f"{'-'.join(languages)}-{key[:8]}")
     path = folder / CONFIG
@@ -77,6 +65,23 @@ def open_run(
         },
     )
     return study
+
+
+def _made_from(inputs: Inputs, datas: Sequence[LanguageData]) -> dict[str, Any]:
+    """What the results of a run depend on: where any of it differs, it is another run."""
+    return {
+        "data": {data.language: data.fingerprint for data in datas},
+        "manifests": {data.language: data.manifests for data in datas},
+        "stores": {
+            data.language: {
+                upstream: {corpus: store.provenance.fingerprint for corpus, store in stores.items()}
+                for upstream, stores in data.stores.items()
+            }
+            for data in datas
+        },
+        "settings": inputs.settings.to_dict(),
+        "recipe": RECIPE,
+    }
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from mser.config import Workspace
 from mser.errors import ConfigError
-from mser.predict.cli import run_path
+from mser.runs import run_path
 from mser.terminal import console, home_option, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -37,12 +37,14 @@ def export_command(run: str, language: str, output: Path | None, tolerance: floa
     It is compared with torch on the states that the workspace holds of the language, or on made-up ones.
     """
     # Seconds to import: not before the arguments are known to be right.
+    from mser.export.network import networks_of
     from mser.export.onnx_model import export_head, require_onnx
     from mser.export.states import sample
     from mser.predict.head import load_heads
 
     require_onnx()
     head = chosen(load_heads(run_path(run, workspace)), language)
+    networks_of(head)  # refuses what cannot be exported, before states are read
     found = sample(head, workspace)
     if not found.real:
         console.print(f"Compared on made-up states: {found.reason}", style="yellow", markup=False, soft_wrap=True)

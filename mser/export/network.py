@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mser.averaged import AveragedModel, mean_of
 from mser.errors import RunError
-from mser.faithful import FaithfulModel
 from mser.loader import Batch
 from mser.model import MultiGateModel
 from mser.nas.operations import BidirectionalGRU
@@ -59,50 +59,67 @@ def _updated_first(stacked: Tensor) -> Tensor:
     return torch.cat([update, reset, new])
 
 
+def networks_of(head: TrainedHead) -> tuple[MultiGateModel, list[str]]:
+    """The model with the networks of a head's language, and what they are called there: one, or those of a mean.
+
+    Raises:
+        RunError: it is the authors' network, which has no genotype.
+    """
+    model, language = head.model, head.language
+    if isinstance(model, AveragedModel):
+        return model.members, model.names[language]
+    if isinstance(model, MultiGateModel):
+        return model, [language]
+    raise RunError(
+        "The authors' network cannot be exported.",
+        file=head.path,
+        field="kind",
+        expected=f"{MultiGateModel.kind} or {AveragedModel.kind}: networks with a genotype",
+        found=model.kind,
+        hint="give a run's model for use, or train one with METHODS=fixed",
+    )
+
+
 class HeadNetwork(nn.Module):
-    """What is exported: a language's network on the experts that it uses, and the calibration's temperature.
+    """What is exported: a language's network, or the mean of several, and the calibration's temperature.
 
     Attributes:
-        names: of the upstreams whose states it takes, in order: those that its structure does not leave out.
+        names: of the upstreams whose states it takes, in order: those that its structures do not leave out.
     """
 
     def __init__(self, head: TrainedHead) -> None:
         super().__init__()
-        model = head.model
-        if not isinstance(model, MultiGateModel):
-            what = "The authors' network" if isinstance(model, FaithfulModel) else "The mean of several networks"
-            raise RunError(
-                f"{what} cannot be exported.",
-                file=head.path,
-                field="kind",
-                expected=f"{MultiGateModel.kind}: one network a language, with a genotype",
-                found=model.kind,
-                hint="give a run's model for use, or train one with METHODS=fixed",
-            )
-        network: Any = copy.deepcopy(model.network(head.language))
-        for branch in network.branches:
-            if isinstance(branch.operation, BidirectionalGRU):
-                branch.operation = ExportedGRU(branch.operation.gru)
+        model, names = networks_of(head)
+        networks: list[Any] = [copy.deepcopy(model.network(name)) for name in names]
+        used = list(dict.fromkeys(place for network in networks for place in network.places))
+        for network in networks:
+            for branch in network.branches:
+                if isinstance(branch.operation, BidirectionalGRU):
+                    branch.operation = ExportedGRU(branch.operation.gru)
+            # The inputs are those that are used, in this order.
+            network.places = tuple(used.index(place) for place in network.places)
         own = list(head.keys)
-        self.names = tuple(own[place] for place in network.places)
-        # The network's inputs are those that it uses, in this order.
-        network.places = tuple(range(len(network.places)))
-        self.network, self.projections, self.shared = network, model.projections, model.shared
+        self.names = tuple(own[place] for place in used)
+        self.networks, self.projections, self.shared = nn.ModuleList(networks), model.projections, model.shared
         self.temperature = head.temperature
 
     def forward(self, states: tuple[Tensor, ...], lengths: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """States of each of ``names`` (B, T, L, D), frames of each (B,) -> probabilities, gate and embedding.
 
         Returns:
-            Probabilities (B, E), gate (B, K) over all experts of the model, embedding (B, H).
+            Probabilities (B, E), gate (B, K) over all experts of the model, embedding (B, H); of a mean the
+            embeddings of its networks side by side.
         """
         rows = lengths[0]
-        output = self.network(Batch(states, lengths, rows, rows), self.projections, self.shared)
+        batch = Batch(states, lengths, rows, rows)
+        outputs = [network(batch, self.projections, self.shared) for network in self.networks]
+        output = outputs[0] if len(outputs) == 1 else mean_of(outputs)
         return (output.logits / self.temperature).softmax(1), output.gate, output.embedding
 
 
 def parts_of(head: TrainedHead) -> str:
-    """The structure of a language's network in words, for messages."""
-    domain = head.model.domains[head.language]
-    shared = "; shared head" if head.model.settings.shared_head else ""
-    return f"{domain.genotype}{shared}"
+    """The structure of a language's network, or of those of a mean, in words, for messages."""
+    model, names = networks_of(head)
+    each = " | ".join(str(model.domains[name].genotype) for name in names)
+    several = f"mean of {len(names)} networks: " if len(names) > 1 else ""
+    return f"{several}{each}{'; shared head' if model.settings.shared_head else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,9 @@ import torch
 from mser.config import Workspace
 from mser.errors import MserError, StoreError
 from mser.experts import Expert, frames_expert, pooled_expert
+from mser.export.network import networks_of
 from mser.loader import Batch, Loader
 from mser.manifest import read_manifests
-from mser.model import MultiGateModel
 from mser.predict.head import TrainedHead
 from mser.store import Store
 
@@ -110,12 +111,13 @@ def made_up(head: TrainedHead, reason: str) -> Sample:
 def standards(head: TrainedHead) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Mean and deviation (L, D) of the states of each upstream that the head uses; 0 where a feature does not vary."""
     found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    if not isinstance(head.model, MultiGateModel):
-        return found
-    network = head.model.network(head.language)
-    for number, mix in zip(getattr(network, "used", ()), getattr(network, "mixes", ()), strict=True):
-        deviation = torch.where(mix.scale > 0, 1 / mix.scale.clamp(min=1e-12), 0.0)
-        found[head.model.experts[number].name] = (mix.shift, deviation)
+    model, names = networks_of(head)
+    for name in names:
+        network: Any = model.network(name)
+        for number, mix in zip(network.used, network.mixes, strict=True):
+            deviation = torch.where(mix.scale > 0, 1 / mix.scale.clamp(min=1e-12), 0.0)
+            # An adaptation's networks standardise alike.
+            found.setdefault(model.experts[number].name, (mix.shift, deviation))
     return found
 
 

@@ -6,7 +6,7 @@ import click
 
 from mser.config import Workspace
 from mser.hub.push import files_of, hub_api, push, require_repository
-from mser.predict.cli import run_path
+from mser.runs import study_folder
 from mser.terminal import console, home_option, print_table
 
 
@@ -26,7 +26,7 @@ def push_command(
     RUN: a run's folder or name. The token is the one of `hf auth login`, or HF_TOKEN.
     """
     require_repository(repository)
-    folder = run_path(run, workspace)
+    folder = study_folder(run, workspace)
     files = files_of(folder, predictions)
     rows = [[name, f"{path.stat().st_size / 1e3:.1f}"] for name, path in files.items()]
     where = f"{repository}, {'public' if public else 'private'}"

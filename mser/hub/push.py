@@ -50,7 +50,7 @@ def files_of(run: Path, predictions: bool = False) -> dict[str, Path]:
     """
     models = sorted(path for pattern in MODELS for path in run.glob(pattern))
     lacking = {
-        CONFIG: ("A run has a config.json.", None),
+        CONFIG: ("The folder is no run's: it has no config.json.", "name a run of `make train`"),
         CARD: ("The run has no model card.", f"run `mser-train report {run.name}`, which writes it"),
     }
     for name, (what, hint) in lacking.items():

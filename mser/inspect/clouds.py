@@ -10,11 +10,12 @@ import numpy as np
 
 from mser.config import Workspace
 from mser.errors import MserError
-from mser.inspect.embeddings import embed, run_folder
+from mser.inspect.embeddings import embed
 from mser.inspect.languages import Cached, Language
 from mser.inspect.listing import said
 from mser.inspect.probes import Probe
 from mser.manifest import Manifest, Utterance
+from mser.runs import study_folder
 
 #: What points are coloured by: columns of the manifest, but for the speaker, whose name is made unique across corpora.
 COLOURINGS = ("emotion", "speaker", "language", "corpus")
@@ -107,7 +108,7 @@ def run_clouds(workspace: Workspace, run: str, manifests: Sequence[Manifest], st
     Raises:
         RunError: there is no such run. And, if ``strict``, as :func:`mser.inspect.embeddings.embed`.
     """
-    name = run_folder(workspace, run).name
+    name = study_folder(run, workspace).name
     by_model, clouds = defaultdict(list), []
     for language in dict.fromkeys(manifest.language for manifest in manifests):
         try:

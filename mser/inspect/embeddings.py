@@ -16,9 +16,9 @@ from mser.errors import RunError
 from mser.experts import Expert, frames_expert, pooled_expert
 from mser.loader import Loader
 from mser.manifest import Manifest, Utterance
+from mser.runs import CONFIG, study_folder
 from mser.store import Store
 
-CONFIG = "config.json"
 #: Utterances that a model sees at a time.
 BATCH = 64
 
@@ -38,26 +38,6 @@ class Embedded:
     model: Path
 
 
-def run_folder(workspace: Workspace, run: str) -> Path:
-    """The folder of a run, given by its name or as a path.
-
-    Raises:
-        RunError: there is no such run.
-    """
-    folder = Path(run) if (Path(run) / CONFIG).is_file() else workspace.runs / run
-    if not run or not (folder / CONFIG).is_file():
-        names = sorted(path.parent.name for path in workspace.runs.glob(f"*/{CONFIG}"))
-        raise RunError(
-            "There is no such run.",
-            file=folder,
-            field="run",
-            expected=f"one of: {' '.join(names) or 'none yet'}",
-            found=run,
-            hint="name one of them, or run `make train`",
-        )
-    return folder
-
-
 def embed(workspace: Workspace, run: str, manifests: Sequence[Manifest]) -> list[Embedded]:
     """The embeddings of the manifests' languages by the run's models for use, one a language.
 
@@ -65,7 +45,7 @@ def embed(workspace: Workspace, run: str, manifests: Sequence[Manifest]) -> list
         RunError: the run has no model of a language, or was made of other manifests or stores.
         StoreError: a store is missing, or damaged.
     """
-    folder = run_folder(workspace, run)
+    folder = study_folder(run, workspace)
     config = read_json(folder / CONFIG)
     found = []
     for language in dict.fromkeys(manifest.language for manifest in manifests):

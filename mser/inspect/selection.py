@@ -100,33 +100,9 @@ def select(
         ConfigError: no such upstream, or none is named of several. StoreError: a store is damaged, lacks a layer, or
             was made otherwise than the others; or there is nothing to export.
     """
-    there = sorted({summary.upstream for summary, _ in opened})
-    name = upstream or (there[0] if len(there) == 1 else "")
-    if name not in there:
-        raise ConfigError(
-            "One upstream is exported at a time.",
-            field="upstream",
-            expected=f"one of: {' '.join(there) or 'none is cached yet'}",
-            found=upstream or "none",
-        )
+    name = _only_upstream(sorted({summary.upstream for summary, _ in opened}), upstream)
     own = [(summary, store) for summary, store in opened if summary.upstream == name]
-    for summary, store in own:
-        if store is None or summary.trouble:
-            raise StoreError(
-                "A store is damaged, and a part of it is not exported.",
-                file=f"{summary.corpus} x {summary.upstream}",
-                found=summary.trouble,
-                hint="delete the damaged files and run `make extract` again, or export other languages",
-            )
-    stores = {summary.corpus: store for summary, store in own if store is not None}
-    making = {str(store.provenance.states): corpus for corpus, store in stores.items()}
-    if len(making) > 1:
-        raise StoreError(
-            "The stores were made by different upstreams of one name, or keep different layers.",
-            field="corpus",
-            found=", ".join(making.values()),
-            hint="export one language at a time",
-        )
+    stores = _whole_stores(own)
     held = tuple(
         row
         for manifest in manifests
@@ -145,3 +121,39 @@ def select(
             hint="run `make extract`" + (" with REPLACE_CHANGED=1" if changed else f' UPSTREAMS="{name}"'),
         )
     return Selection(name, stores, held, layers or next(iter(stores.values())).provenance.layer_numbers, frames)
+
+
+def _only_upstream(there: Sequence[str], asked: str) -> str:
+    """The upstream that is exported, of those that have stores; ConfigError where it is not there, or not told."""
+    name = asked or (there[0] if len(there) == 1 else "")
+    if name not in there:
+        raise ConfigError(
+            "One upstream is exported at a time.",
+            field="upstream",
+            expected=f"one of: {' '.join(there) or 'none is cached yet'}",
+            found=asked or "none",
+        )
+    return name
+
+
+def _whole_stores(own: Sequence[tuple[StoreSummary, Store | None]]) -> dict[str, Store]:
+    """The stores of an upstream by corpus; StoreError where one is damaged, or made otherwise than the others."""
+    stores: dict[str, Store] = {}
+    for summary, store in own:
+        if store is None or summary.trouble:
+            raise StoreError(
+                "A store is damaged, and a part of it is not exported.",
+                file=f"{summary.corpus} x {summary.upstream}",
+                found=summary.trouble,
+                hint="delete the damaged files and run `make extract` again, or export other languages",
+            )
+        stores[summary.corpus] = store
+    making = {str(store.provenance.states): corpus for corpus, store in stores.items()}
+    if len(making) > 1:
+        raise StoreError(
+            "The stores were made by different upstreams of one name, or keep different layers.",
+            field="corpus",
+            found=", ".join(making.values()),
+            hint="export one language at a time",
+        )
+    return stores

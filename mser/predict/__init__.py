@@ -7,5 +7,3 @@ The package itself imports nothing: its command must start without the speech mo
 LONGEST_WHOLE = 15.0
 #: Seconds of a window, and from one to the next, where none are given.
 WINDOW, HOP = 4.0, 2.0
-#: Models for use in a run's folder.
-MODELS = "model*.safetensors"

@@ -12,7 +12,8 @@ import click
 
 from mser.config import Workspace, write_json
 from mser.errors import ConfigError, MserError, RunError
-from mser.predict import HOP, LONGEST_WHOLE, MODELS, WINDOW
+from mser.predict import HOP, LONGEST_WHOLE, WINDOW
+from mser.runs import run_path
 from mser.terminal import Words, console, home_option, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -128,20 +129,6 @@ def _explained_name(clip: Recording, options: dict[str, Any]) -> str:
     whole = options["start"] is None and options["end"] is None
     part = "" if whole else f"-{clip.start:.3f}-{clip.start + clip.seconds:.3f}"
     return f"{file_name(clip.name)}-{options['language']}{part}"
-
-
-def run_path(run: str, workspace: Workspace) -> Path:
-    """A run by its path, or by its name in the workspace.
-
-    A file or folder of the same name that is no run's does not stand in the way of a run of the workspace.
-    """
-    path, named = Path(run), workspace.runs / run
-    of_run = path.suffix == ".safetensors" if path.is_file() else _is_run(path)
-    return path if of_run or (path.exists() and not named.exists()) else named
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.json").is_file() or next(folder.glob(MODELS), None) is not None
 
 
 def asked_windows(window: float | None, hop: float | None, whole: bool) -> tuple[float, float] | None:

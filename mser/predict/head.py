@@ -10,7 +10,7 @@ from typing import Any
 from mser.checkpoint import Model, load_model
 from mser.config import fingerprint
 from mser.errors import RunError
-from mser.predict import MODELS
+from mser.runs import MODELS
 from mser.store import Provenance
 
 

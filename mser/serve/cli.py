@@ -9,7 +9,7 @@ import click
 
 from mser.config import Workspace
 from mser.errors import ConfigError
-from mser.predict.cli import run_path
+from mser.runs import run_path
 from mser.serve import MEGABYTES, PORT, SECONDS
 from mser.terminal import Words, console, home_option
 

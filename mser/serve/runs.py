@@ -10,6 +10,7 @@ from mser.checkpoint import read_facts
 from mser.config import Workspace
 from mser.errors import MserError, RunError
 from mser.predict.head import model_files
+from mser.runs import MODELS
 
 
 @dataclass(frozen=True)
@@ -103,5 +104,5 @@ def runs_of(workspace: Workspace, chosen: Path | None = None) -> tuple[dict[str,
 def _folders(workspace: Workspace) -> Iterator[Path]:
     """Folders of runs that hold a model for use, the youngest first."""
     if workspace.runs.is_dir():
-        folders = [path for path in workspace.runs.iterdir() if next(path.glob("model*.safetensors"), None)]
+        folders = [path for path in workspace.runs.iterdir() if next(path.glob(MODELS), None)]
         yield from sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)

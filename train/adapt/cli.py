@@ -10,7 +10,7 @@ import click
 
 from mser.config import Workspace
 from mser.errors import ConfigError
-from mser.mapping import EMOTIONS, is_path, mapping_names
+from mser.mapping import EMOTIONS, is_path, load_mapping, mapping_names
 from mser.terminal import Words, console, home_option, languages_option, print_table, progress_bar
 from train.adapt.held_out import Kept
 from train.adapt.page import calibration_tables, facts, for_use, near, notes, overtaking, score_tables, write_page
@@ -100,9 +100,14 @@ def adapt_command(
 
 
 def _folder(workspace: Workspace, model: Path, language: str, mapping: str) -> Path:
-    """Of what an adaptation keeps; its name tells run, language and mapping."""
+    """Of what an adaptation keeps; its name tells run, language and mapping.
+
+    Raises:
+        ConfigError: the mapping cannot be used, or is another one of a shipped mapping's name.
+    """
     run = model.parent.name if model.name == MODEL else f"{model.parent.name}-{model.stem}"
-    labels = "" if mapping == EMOTIONS else f"-{Path(mapping).stem}"
+    name = load_mapping(mapping).name
+    labels = "" if name == EMOTIONS else f"-{name}"
     return workspace.runs.absolute() / f"{run}{TO}{language}{labels}"
 
 

@@ -21,6 +21,7 @@ from mser.experts import Expert
 from mser.loader import Loader
 from mser.mapping import LabelMapping, load_mapping
 from mser.model import MultiGateModel
+from mser.runs import MODELS, run_path
 from train.data import Features, LanguageData, load_languages, stamp_of
 
 MODEL = "model.safetensors"
@@ -96,21 +97,21 @@ def model_path(workspace: Workspace, run: Path) -> Path:
     Raises:
         RunError: there is none.
     """
-    for place in (run, workspace.runs / run):
-        if place.is_file():
-            return place
-        files = [place / MODEL] if (place / MODEL).is_file() else sorted(place.glob("model-*.safetensors"))
-        if len(files) == 1:
-            return files[0]
-        if files:
-            raise RunError(
-                "The run has a model for each language, and none that holds all.",
-                file=place,
-                field="RUN",
-                expected=f"one of its model files, or a run with {MODEL}",
-                found=", ".join(one.name for one in files),
-                hint="train one with `make train METHODS=multi-domain`, or give RUN as the path of one file",
-            )
+    place = run_path(str(run), workspace)
+    if place.is_file():
+        return place
+    files = [place / MODEL] if (place / MODEL).is_file() else sorted(place.glob(MODELS))
+    if len(files) == 1:
+        return files[0]
+    if files:
+        raise RunError(
+            "The run has a model for each language, and none that holds all.",
+            file=place,
+            field="RUN",
+            expected=f"one of its model files, or a run with {MODEL}",
+            found=", ".join(one.name for one in files),
+            hint="train one with `make train METHODS=multi-domain`, or give RUN as the path of one file",
+        )
     there = runs_to_begin_with(workspace)
     raise RunError(
         "There is no such run with a model for use.",
