@@ -21,7 +21,7 @@ from commands import ROOT
 from sklearn.metrics import recall_score
 from toys import make_workspace
 
-from mser.config import Workspace, read_json
+from mser.config import Workspace, read_json, write_json
 from mser.errors import ConfigError, RunError
 from mser.labels import load_labels
 from mser.manifest import Manifest
@@ -166,6 +166,76 @@ def test_more_systems_and_seeds_are_added_to_what_is_there(root: Path) -> None:
     assert {one["system"] for one in board(root)["summary"]} == {"majority", "logistic", "logistic-each", "svm"}
 
 
+def test_what_was_asked_before_stays_in_the_table_beside_what_is_asked_now(root: Path) -> None:
+    assert invoke(root, *QUICK).exit_code == 0
+    before, content = answers(root), board(root)
+    path = root / "benchmarks" / "benchmark" / "benchmark.json"
+    written = {name: value for name, value in read_json(path).items() if name != "mappings"}  # as earlier versions did
+    write_json(path, written)
+    part = ("--methods", "svm", "--seeds", "2", "--shots", "2", "--protocols", "few-shot")
+    assert invoke(root, *part, "--upstreams", "loud quiet").exit_code == 0
+    after, joined = answers(root), board(root)
+    assert {path: made for path, made in after.items() if path in before} == before
+    new = {f"svm/emotions/{pair}/few-shot-k2-half-{half}-seed2.json" for pair in ("de-it", "it-de") for half in (0, 1)}
+    assert {path.as_posix() for path in after.keys() - before.keys()} == new
+    assert [one["name"] for one in joined["systems"]] == ["majority", "logistic", "logistic-each", "svm"]
+    assert (joined["seeds"], joined["shots"]) == ([0, 1, 2], [1, 2])
+    for cell, earlier in zip(joined["cells"], content["cells"], strict=False):
+        assert (cell["results"], cell["missing"]) == (earlier["results"], ["svm"])
+    for cell in joined["cells"][len(content["cells"]) :]:
+        assert (cell["k"], [(one["system"], one["seeds"]) for one in cell["results"]]) == (2, [("svm", [2])])
+        assert cell["missing"] == ["majority", "logistic", "logistic-each"]
+    numbers = sum(len(cell["missing"]) for cell in joined["cells"])
+    assert f"{numbers} numbers are not computed yet; `make benchmark` goes on." in joined["notes"]
+    assert invoke(root, command="leaderboard").exit_code == 0
+    assert without_times(board(root)) == without_times(joined)
+
+
+def test_a_system_that_draws_nothing_is_asked_under_the_first_seed_of_the_folder(root: Path) -> None:
+    words = ("--methods", "logistic", "--protocols", "within")
+    assert invoke(root, *words, "--seeds", "3").exit_code == 0
+    before = answers(root)
+    assert invoke(root, *words, "--seeds", "0 1").exit_code == 0
+    assert answers(root) == before
+    assert all([one["seeds"] for one in cell["results"]] == [[3]] for cell in board(root)["cells"])
+
+
+def test_languages_of_an_earlier_run_stay_and_pairs_that_nobody_asked_are_missing(root: Path) -> None:
+    assert invoke(root, "--methods", "majority", "--language", "de", "--protocols", "within").exit_code == 0
+    assert invoke(root, "--methods", "majority", "--language", "it").exit_code == 0
+    cells = {(cell["protocol"], cell["source"], cell["k"]): cell for cell in board(root)["cells"]}
+    across = [cells.pop(place) for place in list(cells) if place[0] != "within"]
+    assert [one["system"] for cell in cells.values() for one in cell["results"]] == ["majority", "majority"]
+    assert len(across) == 2 + 2 * 3
+    assert all((cell["results"], cell["missing"]) == ([], ["majority"]) for cell in across)
+    manifest = Manifest.read(Workspace(root), "toy_de")  # of a language that is in the table, though not asked now
+    replace(manifest, utterances=manifest.utterances[:-1]).write(Workspace(root), [], [])
+    done = invoke(root, "--methods", "majority", "--language", "it")
+    assert done.exit_code == 1
+    assert "data of de" in done.output
+
+
+def test_another_first_label_set_needs_another_folder(root: Path) -> None:
+    words = ("--methods", "majority", "--protocols", "within")
+    assert invoke(root, *words).exit_code == 0
+    content = board(root)
+    done = invoke(root, *words, "--labels", "coarse emotions")
+    assert done.exit_code == 1
+    assert "emotions, and any others behind it" in done.output
+    assert "give another RUN" in done.output
+    assert board(root) == content
+
+
+def test_a_folder_with_a_system_that_is_gone_is_not_gone_on_with(root: Path, odd: Any) -> None:
+    words = ("--protocols", "within", "--methods")
+    assert invoke(root, *words, odd("none")).exit_code == 0
+    del SYSTEMS["odd"]
+    for done in (invoke(root, *words, "majority"), invoke(root, command="leaderboard")):
+        assert done.exit_code == 1
+        assert "a system that is not there" in done.output
+        assert "odd" in done.output
+
+
 @pytest.mark.parametrize(
     ("way", "reason"),
     [("loss", "The loss is not finite"), ("bug", "ZeroDivisionError: float division"), ("nan", "no probabilities")],
@@ -196,8 +266,9 @@ def test_a_system_whose_states_are_not_there_fails_and_is_asked_again_once_they_
     assert all("make extract LANG=" in one["reason"] for cell in content["cells"] for one in cell["failed"])
     for language in ("de", "it"):
         shutil.copytree(root / "cache" / f"toy_{language}" / "loud", root / "cache" / f"toy_{language}" / "compare")
-    done = invoke(root, *words, "--upstreams", "loud quiet")
+    done = invoke(root, *words)  # with the folder's own upstreams, though another is cached by now
     assert done.exit_code == 0, done.output
+    assert board(root)["upstreams"] == ["loud", "quiet"]
     assert not any(cell["failed"] for cell in board(root)["cells"])
 
 
@@ -272,6 +343,12 @@ def test_emotions_count_as_a_mapping_of_the_users_own_has_it(root: Path) -> None
                 truth += [counts[emotions[name]] for name in one["utterance_ids"]]
         uar = 100 * recall_score(truth, said, average="macro")
         assert cell["results"][0]["uar"]["mean"] == pytest.approx(uar)
+    # Moved, asked alone, and of its name still: the other label set stays in the table.
+    own = own.rename(root / "own.yaml")
+    words = (*words[:-1], str(own))
+    done = invoke(root, *words)
+    assert done.exit_code == 0, done.output
+    assert without_times(board(root)) == without_times(content)
     own.write_text(yaml.safe_dump({"title": "ill or well", "labels": {**counts, "fear": "ill"}}), encoding="utf-8")
     done = invoke(root, *words)
     assert done.exit_code == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mser.config import Workspace, store_name
 from mser.errors import ConfigError, RunError
 from mser.mapping import is_path, mapping_names
 from mser.terminal import Words, console, home_option, languages_option, print_table, progress_bar
-from train.benchmark.folder import open_benchmark, restored, wall_seconds
+from train.benchmark.folder import open_benchmark, restored, upstreams_of, wall_seconds
 from train.benchmark.leaderboard import collect
 from train.benchmark.page import terminal_tables, write_leaderboard
 from train.benchmark.run import Benchmark, benchmark_block, layers_block, selected
@@ -34,8 +35,8 @@ PROTOCOLS = (WITHIN, ZERO_SHOT, FEW_SHOT)
     envvar="UPSTREAMS",
     type=Words(),
     default="",
-    help="Experts of all systems, as given to extract; all that are cached if not given. Systems that need others by "
-    "name (mfcc, compare ...) look for these themselves.",
+    help="Experts of all systems, as given to extract; if not given, those of the folder, or all that are cached. "
+    "Systems that need others by name (mfcc, compare ...) look for these themselves.",
 )
 @click.option(
     "--methods", envvar="METHODS", type=Words(), default="all", help=f"Systems: all, or of {' '.join(SYSTEMS)}."
@@ -81,7 +82,11 @@ def benchmark_command(
     labels = tuple(str(Path(name).absolute()) if is_path(name) else name for name in labels)
     if not seeds or (FEW_SHOT in protocols and (not shots or min(shots) < 1)):
         raise ConfigError("No seed, or no shots.", field="SEEDS, SHOTS", expected="whole numbers such as 1 5 10")
-    names = tuple(map(store_name, upstreams)) or all_upstreams(workspace, languages, missing=False)
+    names = (
+        tuple(map(store_name, upstreams))
+        or upstreams_of(workspace.benchmarks / run)
+        or all_upstreams(workspace, languages, missing=False)
+    )
     inputs = Inputs(workspace.root, names, StudySettings(), device_of(device))
     datas = inputs.load_all(languages)
     for data in datas:
@@ -89,7 +94,9 @@ def benchmark_command(
     languages = tuple(data.language for data in datas)
     folder = inputs.workspace.benchmarks / run
     benchmark = Benchmark(inputs, folder, languages, selected(methods), protocols, labels, shots, seeds, changes)
-    open_benchmark(benchmark)
+    whole = open_benchmark(benchmark)
+    # A system that draws nothing has one answer, whatever seeds are added later.
+    benchmark = replace(benchmark, unseeded=whole.seeds[0])
     began = time.monotonic()
     try:
         with progress_bar("layers", "pairs") as advance:
@@ -98,7 +105,7 @@ def benchmark_command(
             run_blocks(benchmark_block, benchmark.blocks(), placing, advance)
     finally:
         spent = wall_seconds(benchmark, time.monotonic() - began)
-    _report(benchmark, spent)
+    _report(whole, spent)
 
 
 @click.command("leaderboard")

@@ -22,7 +22,7 @@ from mser.mapping import LabelMapping, load_mapping
 from train.benchmark.cells import Asked, Pair, pairs, protocols_of, tasks_of
 from train.search import loaded
 from train.settings import Inputs, changed, require_seeds
-from train.systems import SYSTEMS, Entry
+from train.systems import SYSTEMS, Entry, System
 from train.systems.layers import layer_scores
 from train.systems.task import FEW_SHOT, Answer, Language, Task
 
@@ -45,6 +45,7 @@ class Benchmark:
         labels: what emotions count as, each the name or path of a mapping (:mod:`mser.mapping`); the first is asked
             under every protocol, the others across languages without shots.
         shots: values of k in ``few-shot``. changes: options of systems that differ, such as ``mlp.hidden=64``.
+        unseeded: the seed under which a system is asked that draws nothing; the first of ``seeds`` if not given.
 
     Raises:
         ConfigError: a seed that no training can draw from, a change of what is no option, no such mapping, or two of
@@ -60,6 +61,7 @@ class Benchmark:
     shots: tuple[int, ...]
     seeds: tuple[int, ...]
     changes: tuple[str, ...] = ()
+    unseeded: int | None = None
 
     def __post_init__(self) -> None:
         require_seeds(self.seeds)
@@ -113,15 +115,17 @@ class Benchmark:
         Raises:
             MserError: the languages cannot be asked so.
         """
-        entry = self.entry(name)
+        system = self.entry(name).system
+        once = self.seeds[0] if self.unseeded is None else self.unseeded
         languages = {one: language_of(self.inputs, one) for one in (pair.source, pair.target)}
-        found = tasks_of(pair, languages, self.protocols_of(pair), self.shots, self.seeds, *self.where)
-        return [one for one in found if _takes_part(entry, one.task, self.seeds)]
+        seeds = tuple(dict.fromkeys([once, *self.seeds]))
+        found = tasks_of(pair, languages, self.protocols_of(pair), self.shots, seeds, *self.where)
+        return [one for one in found if _takes_part(system, one.task, self.seeds, once)]
 
 
-def _takes_part(entry: Entry, task: Task, seeds: Sequence[int]) -> bool:
-    seeded = entry.system.seeded or task.protocol == FEW_SHOT
-    return task.protocol in entry.system.protocols and (seeded or task.seed == seeds[0])
+def _takes_part(system: System, task: Task, seeds: Sequence[int], once: int) -> bool:
+    draws = system.seeded or task.protocol == FEW_SHOT
+    return task.protocol in system.protocols and (task.seed in seeds if draws else task.seed == once)
 
 
 def language_of(inputs: Inputs, name: str) -> Language:
