@@ -25,10 +25,13 @@ from mser.config import Workspace, read_json, write_json
 from mser.errors import ConfigError, RunError
 from mser.labels import load_labels
 from mser.manifest import Manifest
-from train.benchmark.run import selected
+from train.benchmark.cells import Pair
+from train.benchmark.folder import restored
+from train.benchmark.run import key_of, selected
 from train.benchmark.summaries import ideas, summary
 from train.cli import main
 from train.systems import SYSTEMS, Answer, Entry, System, Task
+from train.systems.continuous_metric import ContinuousMetric
 from train.systems.task import ZERO_SHOT
 
 QUICK = ("--methods", "majority logistic logistic-each", "--seeds", "0 1", "--shots", "1")
@@ -224,6 +227,23 @@ def test_another_first_label_set_needs_another_folder(root: Path) -> None:
     assert "emotions, and any others behind it" in done.output
     assert "give another RUN" in done.output
     assert board(root) == content
+
+
+def test_what_changes_answers_on_mapped_labels_alone_leaves_the_answers_on_emotions(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke(root, "--methods", "majority", "--protocols", "within").exit_code == 0
+    benchmark = restored(Workspace(root), root / "benchmarks" / "benchmark")
+    pairs, names = [Pair(labels, "de", "it") for labels in ("emotions", "coarse")], ("logistic", "continuous-metric")
+
+    def keys() -> list[str]:
+        return [key_of(benchmark, name, pair) for name in names for pair in pairs]
+
+    before = keys()
+    monkeypatch.setattr(ContinuousMetric, "version_mapped", 1)
+    assert [one == other for one, other in zip(before, keys(), strict=True)] == [True, True, True, False]
+    monkeypatch.setattr(ContinuousMetric, "version", 2)
+    assert [one == other for one, other in zip(before, keys(), strict=True)] == [True, True, False, False]
 
 
 def test_a_folder_with_a_system_that_is_gone_is_not_gone_on_with(root: Path, odd: Any) -> None:

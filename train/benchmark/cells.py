@@ -162,7 +162,7 @@ def _within(
         for seed in seeds:
             task = Task(
                 fold.name, WITHIN, emotions, source, _positions(fold.splits, source), nobody, nobody,
-                Part(language, test.rows), seed, device, probes_path=path,
+                Part(language, test.rows), seed, device, probes_path=path, meanings=mapping.parts(mapping.labels),
             )  # fmt: skip
             found.append(Asked(task, test.labels))
     return found
@@ -198,6 +198,7 @@ def _across(
                 f"half-{number}", FEW_SHOT if k else ZERO_SHOT, emotions, learnt, splits,
                 drawn(labelled, emotions, k, seed) if k else Part(target, others[:0]),
                 Part(target, others), Part(target, test.rows), seed, device, k, shared, path,
+                mapping.parts(mapping.labels),
             )  # fmt: skip
             found.append(Asked(task, test.labels))
     return found

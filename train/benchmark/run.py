@@ -163,7 +163,10 @@ def key_of(benchmark: Benchmark, name: str, pair: Pair) -> str:
         }
         stores.append([one.data.fingerprint, provenance])
     mapping = load_mapping(pair.labels)
-    labels = [mapping.name, mapping.fingerprint] if mapping.labels else mapping.name
+    # Of emotions as they are the key has had this form since there were no mappings; likewise of a first version.
+    labels: Any = [mapping.name, mapping.fingerprint] if mapping.labels else mapping.name
+    if mapping.labels and entry.system.version_mapped > 1:
+        labels.append(entry.system.version_mapped)
     asked = [labels, pair.source, pair.target]
     return fingerprint([RECIPE, name, entry.system.version, entry.system.options, asked, stores])
 

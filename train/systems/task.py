@@ -5,8 +5,8 @@ N utterances, L layers, T frames, D features, E emotions, S = mean and deviation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -166,6 +166,8 @@ class Task:
         k: shots of an emotion.
         shared: what the tasks have in common that differ only in the target's part; see :meth:`once`.
         probes_path: where the dev scores of single layers are kept.
+        meanings: of a name in ``emotions`` the unified emotions that count as it, whoever has them; of one that is not
+            there, itself.
     """
 
     name: str
@@ -181,6 +183,7 @@ class Task:
     k: int = 0
     shared: dict[object, Any] = field(default_factory=dict)
     probes_path: Path | None = None
+    meanings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def once(self, key: object, make: Callable[[], Made]) -> Made:
         """What ``make`` returns, made by the first of the tasks that share a source, its labels and a seed.
