@@ -225,7 +225,7 @@ def test_all_k_of_a_target_share_an_autoencoder(languages: dict[str, Language]) 
 def test_the_seed_decides_and_labels_of_the_target_do_not(languages: dict[str, Language]) -> None:
     system = small()
     task, other = (cross_tasks(languages, seeds=(seed,))[0].task for seed in (0, 1))
-    silent = of_emotions(languages["it"], ["nobody knows"] * len(languages["it"].utterances)).language
+    silent = of_emotions(languages["it"], ["nobody knows"] * len(languages["it"])).language
     parts = {name: dataclasses.replace(getattr(task, name), language=silent) for name in ("adapt", "test", "shots")}
     again = dataclasses.replace(task, shared={}, **parts)  # type: ignore[arg-type]
     said = system.answer(task).probabilities

@@ -21,7 +21,7 @@ from mser.mapping import load_mapping
 from mser.metrics import clustered_intervals, score
 from mser.significance import PairedTest, holm, paired_permutation
 from train.benchmark.asked import what_was_asked
-from train.benchmark.cells import Asked, Pair
+from train.benchmark.cells import Asked, Pair, rows_of
 from train.benchmark.run import ANSWER_FIELDS, Benchmark, answer_path, key_of, language_of, pair_folder
 from train.benchmark.summaries import ideas, notes, summary
 from train.systems import SYSTEMS
@@ -65,7 +65,7 @@ class Cell:
     @classmethod
     def of(cls, pair: Pair, asked: Sequence[Asked]) -> Cell:
         """The cell of these tasks: of one seed, with one protocol and k."""
-        rows = [row for one in asked for row in one.task.test.utterances]
+        rows = [row for one in asked for row in rows_of(one.task.test)]
         first = asked[0].task
         return cls(
             first.protocol, pair, first.k, first.emotions,

@@ -19,7 +19,7 @@ import torch
 from mser.config import fingerprint, read_if_whole, write_json
 from mser.errors import ConfigError, MserError, RunError
 from mser.mapping import LabelMapping, load_mapping
-from train.benchmark.cells import Asked, Pair, pairs, protocols_of, tasks_of
+from train.benchmark.cells import Asked, Pair, pairs, protocols_of, rows_of, tasks_of
 from train.search import loaded
 from train.settings import Inputs, changed, require_seeds
 from train.systems import SYSTEMS, Entry, System
@@ -260,8 +260,8 @@ def _content(entry: Entry, pair: Pair, one: Asked, answer: Answer, seconds: floa
         "seed": task.seed,
         "emotions": task.emotions,
         "learnt": {"source": len(task.source), "shots": len(task.shots), "unlabelled": len(task.adapt)},
-        "shots": [row.utterance_id for row in task.shots.utterances],
-        "utterance_ids": [row.utterance_id for row in task.test.utterances],
+        "shots": [row.utterance_id for row in rows_of(task.shots)],
+        "utterance_ids": [row.utterance_id for row in rows_of(task.test)],
         "truth": one.truth.tolist(),
         "probabilities": answer.probabilities.round(5).tolist(),
         "alternatives": {name: said.argmax(1).tolist() for name, said in answer.alternatives.items()},
