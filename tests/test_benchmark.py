@@ -387,6 +387,11 @@ def test_emotions_count_as_a_mapping_of_the_users_own_has_it(root: Path) -> None
         (("--set", "nosuch=1"), "mlp.hidden=64"),
         (("--shots", "0"), "1 5 10"),
         (("--seeds", "-1"), "whole numbers"),
+        (("--run", "../../../etc"), "it is no path"),
+        (("--run", "a/b"), "such as first-try"),
+        (("--run", ".."), "MSER_HOME"),
+        (("--run", ""), "it is no path"),
+        (("--language", "de", "--protocols", "zero-shot few-shot"), "Two languages are needed for zero-shot, few-shot"),
     ],
 )
 def test_what_cannot_be_asked_is_said_before_anything_runs(root: Path, words: tuple[str, ...], said: str) -> None:
@@ -394,6 +399,7 @@ def test_what_cannot_be_asked_is_said_before_anything_runs(root: Path, words: tu
     assert done.exit_code in (1, 2)
     assert said in done.output
     assert not (root / "benchmarks").exists()
+    assert not (root / "reports").exists()
 
 
 def test_the_leaderboard_is_written_again_from_the_answers(root: Path) -> None:
@@ -406,6 +412,24 @@ def test_the_leaderboard_is_written_again_from_the_answers(root: Path) -> None:
     done = invoke(root, "nosuch", command="leaderboard")
     assert done.exit_code == 1
     assert "one of: benchmark" in done.output
+
+
+def test_a_leaderboard_of_a_folder_that_lies_elsewhere_leads_to_its_answers(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke(root, "--methods", "majority", "--protocols", "within").exit_code == 0
+    content = without_times(board(root))
+    (tmp_path / "here" / "benchmark").mkdir(parents=True)  # no benchmark's
+    monkeypatch.chdir(tmp_path / "here")
+    assert invoke(root, command="leaderboard").exit_code == 0
+    assert without_times(board(root)) == content
+    shutil.move(root / "benchmarks" / "benchmark", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved" / "majority")
+    done = invoke(root, "..", command="leaderboard")
+    assert done.exit_code == 0, done.output
+    moved = read_json(root / "reports" / "moved" / "leaderboard.json")
+    folder = moved["cells"][0]["results"][0]["folder"]
+    assert (root / "reports" / "moved" / folder).resolve() == tmp_path / "moved" / "majority" / "emotions" / "de"
 
 
 def test_a_killed_benchmark_goes_on_to_the_same_table(root: Path, tmp_path: Path) -> None:

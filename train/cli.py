@@ -27,10 +27,10 @@ from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
 from train.notes import search_notes
-from train.options import Seeds, device_of, study_options
+from train.options import Seeds, device_of, run_name, study_options
 from train.printing import print_against_random, print_audit, print_for_use, print_log
 from train.report import terminal_table, write_report
-from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
+from train.run import CONFIG, open_run, probe_block, probe_blocks, require_searches, restored, timings
 from train.search import DEFAULT_STRATEGIES, folds_to_search, read_strategy, search_block, searched
 from train.settings import Inputs, StudySettings, changed
 from train.study import Study, late_block, study_block
@@ -114,7 +114,13 @@ def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], pla
     show_default=True,
     help=f"all, or of {' '.join(METHODS)}.",
 )
-@click.option("--run", envvar="RUN", default="", help="Name of the run folder; made from the inputs if not given.")
+@click.option(
+    "--run",
+    envvar="RUN",
+    default="",
+    callback=run_name,
+    help="Name of the run folder; made from the inputs if not given.",
+)
 @definitions_option
 def fit_command(
     languages: tuple[str, ...],
@@ -188,9 +194,10 @@ def _report(
 @home_option
 def report_command(run: Path, definitions: Path | None, workspace: Workspace) -> None:
     """Write the report and the model card of a finished RUN (a folder, or its name) again."""
-    folder = run if run.is_dir() else workspace.runs / run
-    if not (folder / "config.json").is_file():
-        names = sorted(path.parent.name for path in workspace.runs.glob("*/config.json"))
+    # A folder of the same name that is no run's does not stand in the way of one of the workspace.
+    folder = run if (run / CONFIG).is_file() else workspace.runs / run
+    if not (folder / CONFIG).is_file():
+        names = sorted(path.parent.name for path in workspace.runs.glob(f"*/{CONFIG}"))
         raise RunError(
             "There is no such run.",
             file=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,12 @@ from mser.config import Workspace, store_name
 from mser.errors import ConfigError, RunError
 from mser.mapping import is_path, mapping_names
 from mser.terminal import Words, console, home_option, languages_option, print_table, progress_bar
-from train.benchmark.folder import open_benchmark, restored, upstreams_of, wall_seconds
+from train.benchmark.folder import CONFIG, open_benchmark, restored, upstreams_of, wall_seconds
 from train.benchmark.leaderboard import collect
 from train.benchmark.page import terminal_tables, write_leaderboard
 from train.benchmark.run import Benchmark, benchmark_block, layers_block, selected
 from train.data import all_upstreams
-from train.options import Seeds, device_of, placing_options
+from train.options import Seeds, device_of, placing_options, run_name
 from train.printing import print_audit
 from train.settings import Inputs, StudySettings
 from train.systems import SYSTEMS
@@ -56,7 +57,14 @@ PROTOCOLS = (WITHIN, ZERO_SHOT, FEW_SHOT)
 @click.option(
     "--set", "changes", envvar="SET", type=Words(), default="", help='Options of systems, such as "mlp.hidden=64".'
 )
-@click.option("--run", envvar="RUN", default="benchmark", show_default=True, help="Name of the folder of answers.")
+@click.option(
+    "--run",
+    envvar="RUN",
+    default="benchmark",
+    show_default=True,
+    callback=run_name,
+    help="Name of the folder of answers.",
+)
 @click.option("--device", envvar="DEVICE", default="auto", show_default=True, help="auto, cpu or cuda.")
 @placing_options
 @home_option
@@ -94,6 +102,13 @@ def benchmark_command(
     languages = tuple(data.language for data in datas)
     folder = inputs.workspace.benchmarks / run
     benchmark = Benchmark(inputs, folder, languages, selected(methods), protocols, labels, shots, seeds, changes)
+    if not benchmark.pairs:
+        raise ConfigError(
+            f"Two languages are needed for {', '.join(protocols)}.",
+            field="LANG",
+            expected="two or more, or the protocol within",
+            found=" ".join(languages),
+        )
     whole = open_benchmark(benchmark)
     # A system that draws nothing has one answer, whatever seeds are added later.
     benchmark = replace(benchmark, unseeded=whole.seeds[0])
@@ -114,7 +129,9 @@ def benchmark_command(
 def leaderboard_command(run: Path, workspace: Workspace) -> None:
     """Write the leaderboard of a RUN (a folder, or its name) again, from the answers that are there."""
     workspace = Workspace(workspace.root.absolute())
-    benchmark = restored(workspace, run.absolute() if run.is_dir() else workspace.benchmarks / run)
+    # A folder of the same name that is no benchmark's does not stand in the way of one of the workspace.
+    folder = Path(os.path.abspath(run)) if (run / CONFIG).is_file() else workspace.benchmarks / run
+    benchmark = restored(workspace, folder)
     _report(benchmark, wall_seconds(benchmark))
 
 

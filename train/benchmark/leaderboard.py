@@ -6,9 +6,11 @@ of a seed are joined, so that each utterance that is tested counts once, then sc
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,19 +153,14 @@ def _impossible(benchmark: Benchmark, pair: Pair, error: MserError) -> list[dict
 
 
 def _place(protocol: str, pair: Pair, k: int, emotions: Sequence[str]) -> dict[str, Any]:
-    place = {
-        "protocol": protocol,
-        "labels": load_mapping(pair.labels).name,
-        "source": pair.source,
-        "target": pair.target,
-    }
-    return {**place, "k": k, "emotions": list(emotions)}
+    names = {"labels": load_mapping(pair.labels).name, "source": pair.source, "target": pair.target}
+    return {"protocol": protocol, **names, "k": k, "emotions": list(emotions)}
 
 
 def _link(benchmark: Benchmark, name: str, pair: Pair) -> str:
     """The folder of a system's answers, from the folder of the leaderboard."""
-    own = pair_folder(benchmark, name, pair).relative_to(benchmark.inputs.workspace.root)
-    return f"../../{own.as_posix()}"
+    own, page = pair_folder(benchmark, name, pair), benchmark.inputs.workspace.reports / benchmark.folder.name
+    return Path(os.path.relpath(own, page)).as_posix()
 
 
 def _cell(benchmark: Benchmark, cell: Cell, asked: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
