@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,6 +79,11 @@ class Odd(System):
     @property
     def extra(self) -> tuple[str, ...]:
         return ("compare",) if self.way == "store" else ()
+
+    def answers(self, tasks: Sequence[Task]) -> Iterator[Answer]:
+        yield from super().answers(tasks)
+        if tasks[0].protocol == ZERO_SHOT and self.way == "more":
+            yield self.answer(tasks[-1])
 
     def answer(self, task: Task) -> Answer:
         said = np.eye(len(task.emotions))[np.zeros(len(task.test), dtype=int)]
@@ -203,6 +209,15 @@ def test_a_system_that_draws_nothing_is_asked_under_the_first_seed_of_the_folder
     assert all([one["seeds"] for one in cell["results"]] == [[3]] for cell in board(root)["cells"])
 
 
+def test_values_of_protocols_that_are_not_asked_are_not_added(root: Path) -> None:
+    words = ("--methods", "majority", "--seeds", "0")
+    assert invoke(root, *words, "--shots", "1").exit_code == 0
+    content = board(root)
+    # By default these would be 1, 5 and 10, and a further label set.
+    assert invoke(root, *words, "--protocols", "within", "--labels", "emotions coarse").exit_code == 0
+    assert without_times(board(root)) == without_times(content)
+
+
 def test_languages_of_an_earlier_run_stay_and_pairs_that_nobody_asked_are_missing(root: Path) -> None:
     assert invoke(root, "--methods", "majority", "--language", "de", "--protocols", "within").exit_code == 0
     assert invoke(root, "--methods", "majority", "--language", "it").exit_code == 0
@@ -276,6 +291,17 @@ def test_a_system_that_fails_is_marked_with_its_reason_and_the_rest_completes(
         assert all(reason in one["reason"] and one["tasks"] == "2 of 2" for one in cell["failed"])
 
 
+def test_a_system_that_says_more_than_it_was_asked_fails_and_the_rest_completes(root: Path, odd: Any) -> None:
+    words = ("--methods", f"logistic {odd('more')}", "--seeds", "0", "--protocols", "within zero-shot")
+    done = invoke(root, *words)
+    assert done.exit_code == 1
+    assert "zip() argument 2 is longer" in done.output
+    for cell in board(root)["cells"]:
+        failing = ["odd"] if cell["protocol"] == "zero-shot" else []
+        assert [one["system"] for one in cell["failed"]] == failing
+        assert {one["system"] for one in cell["results"]} == {"majority", "logistic", "odd"} - set(failing)
+
+
 def test_a_system_whose_states_are_not_there_fails_and_is_asked_again_once_they_are(root: Path, odd: Any) -> None:
     words = ("--methods", f"logistic {odd('store')}", "--seeds", "0", "--shots", "1")
     done = invoke(root, *words)
@@ -326,6 +352,7 @@ def test_options_are_set_by_name_and_other_options_need_another_folder(root: Pat
     done = invoke(root, *words[:-2])
     assert done.exit_code == 1
     assert "other data, labels, upstreams or options" in done.output
+    assert re.search(r"field: +changes\n +expected: +mlp.hidden=8 mlp.steps.epochs=2\n +found: +none\n", done.output)
     assert "another RUN" in done.output
 
 

@@ -83,13 +83,8 @@ def benchmark_command(
     workspace: Workspace,
 ) -> None:
     """Ask every system on every language and pair of languages, and write the leaderboard."""
-    if not protocols or set(protocols) - set(PROTOCOLS):
-        raise ConfigError(
-            "Unknown words, or none.", field="PROTOCOLS", expected=" ".join(PROTOCOLS), found=" ".join(protocols)
-        )
+    _require_askable(protocols, shots, seeds)
     labels = tuple(str(Path(name).absolute()) if is_path(name) else name for name in labels)
-    if not seeds or (FEW_SHOT in protocols and (not shots or min(shots) < 1)):
-        raise ConfigError("No seed, or no shots.", field="SEEDS, SHOTS", expected="whole numbers such as 1 5 10")
     names = (
         tuple(map(store_name, upstreams))
         or upstreams_of(workspace.benchmarks / run)
@@ -102,13 +97,7 @@ def benchmark_command(
     languages = tuple(data.language for data in datas)
     folder = inputs.workspace.benchmarks / run
     benchmark = Benchmark(inputs, folder, languages, selected(methods), protocols, labels, shots, seeds, changes)
-    if not benchmark.pairs:
-        raise ConfigError(
-            f"Two languages are needed for {', '.join(protocols)}.",
-            field="LANG",
-            expected="two or more, or the protocol within",
-            found=" ".join(languages),
-        )
+    _require_pairs(benchmark)
     whole = open_benchmark(benchmark)
     # A system that draws nothing has one answer, whatever seeds are added later.
     benchmark = replace(benchmark, unseeded=whole.seeds[0])
@@ -121,6 +110,27 @@ def benchmark_command(
     finally:
         spent = wall_seconds(benchmark, time.monotonic() - began)
     _report(whole, spent)
+
+
+def _require_askable(protocols: tuple[str, ...], shots: tuple[int, ...], seeds: tuple[int, ...]) -> None:
+    """Raises ConfigError where these words and numbers ask nothing."""
+    if not protocols or set(protocols) - set(PROTOCOLS):
+        raise ConfigError(
+            "Unknown words, or none.", field="PROTOCOLS", expected=" ".join(PROTOCOLS), found=" ".join(protocols)
+        )
+    if not seeds or (FEW_SHOT in protocols and (not shots or min(shots) < 1)):
+        raise ConfigError("No seed, or no shots.", field="SEEDS, SHOTS", expected="whole numbers such as 1 5 10")
+
+
+def _require_pairs(benchmark: Benchmark) -> None:
+    """Raises ConfigError where one language alone is to be asked across languages."""
+    if not benchmark.pairs:
+        raise ConfigError(
+            f"Two languages are needed for {', '.join(benchmark.protocols)}.",
+            field="LANG",
+            expected="two or more, or the protocol within",
+            found=" ".join(benchmark.languages),
+        )
 
 
 @click.command("leaderboard")

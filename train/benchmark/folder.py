@@ -12,6 +12,7 @@ from mser.errors import RunError
 from train.benchmark.run import Benchmark, language_of
 from train.settings import Inputs, StudySettings
 from train.systems import SYSTEMS
+from train.systems.task import FEW_SHOT, ZERO_SHOT
 
 CONFIG = "benchmark.json"
 #: Attributes of a benchmark that its folder names, to write the leaderboard again.
@@ -36,20 +37,8 @@ def open_benchmark(benchmark: Benchmark) -> Benchmark:
     data = {name: language_of(whole.inputs, name).data.fingerprint for name in whole.languages}
     mappings = {mapping.name: mapping.fingerprint for mapping in whole.mappings}
     own = {"upstreams": list(benchmark.inputs.upstreams), "changes": list(benchmark.changes)}
-    differing = [name for name, value in own.items() if before and before[name] != value]
     if before:
-        differing += [f"data of {name}" for name, one in data.items() if before["data"].get(name, one) != one]
-        labels = before.get("mappings", {})
-        differing += [f"labels of {name}" for name, one in mappings.items() if labels.get(name, one) != one]
-    if differing:
-        raise RunError(
-            "The folder holds answers on other data, labels, upstreams or options.",
-            file=path,
-            field=", ".join(differing),
-            expected={name: before.get(name) for name in own},
-            found=own,
-            hint="give another RUN, or delete the folder",
-        )
+        _require_same(before, {**own, "data": data, "mappings": mappings}, path)
     write_json(
         path,
         {
@@ -66,12 +55,44 @@ def open_benchmark(benchmark: Benchmark) -> Benchmark:
 
 def _joined(benchmark: Benchmark, before: Mapping[str, Any]) -> Benchmark:
     """What a folder was asked before, in its order, and then what is asked now; systems in the table's order."""
-    parts: dict[str, Any] = {name: [*before.get(name, []), *getattr(benchmark, name)] for name in PARTS}
+    asked = {name: getattr(benchmark, name) for name in PARTS}
+    if FEW_SHOT not in benchmark.protocols:
+        asked["shots"] = ()
+    if ZERO_SHOT not in benchmark.protocols:
+        asked["labels"] = asked["labels"][:1]
+    parts: dict[str, Any] = {name: [*before.get(name, []), *asked[name]] for name in PARTS}
     parts["systems"].sort(key=list(SYSTEMS).index)
     # A label set is known by its name, wherever its file lies now.
     parts["labels"] = list({Path(label).stem: label for label in parts["labels"]}.values())
     parts = {name: tuple(dict.fromkeys(values)) for name, values in parts.items()}
     return replace(benchmark, **parts)
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """Raises RunError where answers come from something else: upstreams, changes, or a fingerprint by name."""
+    named = {"data": "data of", "mappings": "labels of"}
+    differing = {name: (before[name], now[name]) for name in ("upstreams", "changes") if before[name] != now[name]}
+    for part, said in named.items():
+        kept = before.get(part, {})
+        found = {name: (kept[name], one) for name, one in now[part].items() if name in kept and kept[name] != one}
+        differing |= {f"{said} {name}": both for name, both in found.items()}
+    if differing:
+        raise RunError(
+            "The folder holds answers on other data, labels, upstreams or options.",
+            file=path,
+            field=", ".join(differing),
+            expected="; ".join(_words(one) for one, _ in differing.values()),
+            found="; ".join(_words(one) for _, one in differing.values()),
+            hint="give another RUN, or delete the folder",
+        )
+
+
+def _words(value: list[str] | str) -> str:
+    """
+    >>> _words(["mfcc", "prosody"]), _words([]), _words("0123abcd")
+    ('mfcc prosody', 'none', '0123abcd')
+    """
+    return value if isinstance(value, str) else " ".join(value) or "none"
 
 
 def _require_same_first(benchmark: Benchmark, before: Mapping[str, Any], path: Path) -> None:

@@ -207,7 +207,9 @@ def benchmark_block(benchmark: Benchmark, name: str, pair: Pair) -> None:
                 write_json(path, _content(entry, pair, one, _checked(answer, one.task), seconds, key))
                 done += 1
         except Exception as error:  # whatever a system does wrong is its own failure, not that of the others
-            _write_failure(answer_path(benchmark, name, pair, todo[done].task), error)
+            # A system that says more than it was asked fails behind the last task.
+            place = todo[min(done, len(todo) - 1)]
+            _write_failure(answer_path(benchmark, name, pair, place.task), error)
             done += 1
         todo = todo[done:]
 
