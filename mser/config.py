@@ -101,6 +101,19 @@ def split_adapter(upstream: str) -> tuple[str, str | None]:
     return model, adapter
 
 
+def is_name(name: object) -> bool:
+    """Whether a file or folder can be kept under a name: one part of a path, and not hidden.
+
+    >>> is_name("first-try"), is_name("../etc"), is_name(".."), is_name("")
+    (True, False, False, False)
+    """
+    return (
+        isinstance(name, str)
+        and re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,200}", name) is not None
+        and not name.startswith(".")
+    )
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 

@@ -190,7 +190,7 @@ def test_the_seed_decides(adversary: str, languages: dict[str, Language]) -> Non
 def test_labels_of_the_target_cannot_matter(languages: dict[str, Language]) -> None:
     task = cross_tasks(languages)[0].task
     silent = Language(languages["it"].data, languages["it"].workspace)
-    rows = [dataclasses.replace(row, emotion="nobody knows") for row in silent.utterances]
+    rows = [dataclasses.replace(row, emotion="nobody knows") for row in silent.data.utterances]
     silent.data = dataclasses.replace(silent.data, utterances=tuple(rows))
     parts = {name: dataclasses.replace(getattr(task, name), language=silent) for name in ("adapt", "test", "shots")}
     unlabelled = dataclasses.replace(task, shared={}, **parts)  # type: ignore[arg-type]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,14 +22,17 @@ from commands import ROOT
 from sklearn.metrics import recall_score
 from toys import make_workspace
 
-from mser.config import Workspace, read_json
+from mser.config import Workspace, read_json, write_json
 from mser.errors import ConfigError, RunError
 from mser.labels import load_labels
 from mser.manifest import Manifest
-from train.benchmark.run import selected
+from train.benchmark.cells import Pair
+from train.benchmark.folder import restored
+from train.benchmark.run import key_of, selected
 from train.benchmark.summaries import ideas, summary
 from train.cli import main
 from train.systems import SYSTEMS, Answer, Entry, System, Task
+from train.systems.continuous_metric import ContinuousMetric
 from train.systems.task import ZERO_SHOT
 
 QUICK = ("--methods", "majority logistic logistic-each", "--seeds", "0 1", "--shots", "1")
@@ -75,6 +79,11 @@ class Odd(System):
     @property
     def extra(self) -> tuple[str, ...]:
         return ("compare",) if self.way == "store" else ()
+
+    def answers(self, tasks: Sequence[Task]) -> Iterator[Answer]:
+        yield from super().answers(tasks)
+        if tasks[0].protocol == ZERO_SHOT and self.way == "more":
+            yield self.answer(tasks[-1])
 
     def answer(self, task: Task) -> Answer:
         said = np.eye(len(task.emotions))[np.zeros(len(task.test), dtype=int)]
@@ -166,6 +175,102 @@ def test_more_systems_and_seeds_are_added_to_what_is_there(root: Path) -> None:
     assert {one["system"] for one in board(root)["summary"]} == {"majority", "logistic", "logistic-each", "svm"}
 
 
+def test_what_was_asked_before_stays_in_the_table_beside_what_is_asked_now(root: Path) -> None:
+    assert invoke(root, *QUICK).exit_code == 0
+    before, content = answers(root), board(root)
+    path = root / "benchmarks" / "benchmark" / "benchmark.json"
+    written = {name: value for name, value in read_json(path).items() if name != "mappings"}  # as earlier versions did
+    write_json(path, written)
+    part = ("--methods", "svm", "--seeds", "2", "--shots", "2", "--protocols", "few-shot")
+    assert invoke(root, *part, "--upstreams", "loud quiet").exit_code == 0
+    after, joined = answers(root), board(root)
+    assert {path: made for path, made in after.items() if path in before} == before
+    new = {f"svm/emotions/{pair}/few-shot-k2-half-{half}-seed2.json" for pair in ("de-it", "it-de") for half in (0, 1)}
+    assert {path.as_posix() for path in after.keys() - before.keys()} == new
+    assert [one["name"] for one in joined["systems"]] == ["majority", "logistic", "logistic-each", "svm"]
+    assert (joined["seeds"], joined["shots"]) == ([0, 1, 2], [1, 2])
+    for cell, earlier in zip(joined["cells"], content["cells"], strict=False):
+        assert (cell["results"], cell["missing"]) == (earlier["results"], ["svm"])
+    for cell in joined["cells"][len(content["cells"]) :]:
+        assert (cell["k"], [(one["system"], one["seeds"]) for one in cell["results"]]) == (2, [("svm", [2])])
+        assert cell["missing"] == ["majority", "logistic", "logistic-each"]
+    numbers = sum(len(cell["missing"]) for cell in joined["cells"])
+    assert f"{numbers} numbers are not computed yet; `make benchmark` goes on." in joined["notes"]
+    assert invoke(root, command="leaderboard").exit_code == 0
+    assert without_times(board(root)) == without_times(joined)
+
+
+def test_a_system_that_draws_nothing_is_asked_under_the_first_seed_of_the_folder(root: Path) -> None:
+    words = ("--methods", "logistic", "--protocols", "within")
+    assert invoke(root, *words, "--seeds", "3").exit_code == 0
+    before = answers(root)
+    assert invoke(root, *words, "--seeds", "0 1").exit_code == 0
+    assert answers(root) == before
+    assert all([one["seeds"] for one in cell["results"]] == [[3]] for cell in board(root)["cells"])
+
+
+def test_values_of_protocols_that_are_not_asked_are_not_added(root: Path) -> None:
+    words = ("--methods", "majority", "--seeds", "0")
+    assert invoke(root, *words, "--shots", "1").exit_code == 0
+    content = board(root)
+    # By default these would be 1, 5 and 10, and a further label set.
+    assert invoke(root, *words, "--protocols", "within", "--labels", "emotions coarse").exit_code == 0
+    assert without_times(board(root)) == without_times(content)
+
+
+def test_languages_of_an_earlier_run_stay_and_pairs_that_nobody_asked_are_missing(root: Path) -> None:
+    assert invoke(root, "--methods", "majority", "--language", "de", "--protocols", "within").exit_code == 0
+    assert invoke(root, "--methods", "majority", "--language", "it").exit_code == 0
+    cells = {(cell["protocol"], cell["source"], cell["k"]): cell for cell in board(root)["cells"]}
+    across = [cells.pop(place) for place in list(cells) if place[0] != "within"]
+    assert [one["system"] for cell in cells.values() for one in cell["results"]] == ["majority", "majority"]
+    assert len(across) == 2 + 2 * 3
+    assert all((cell["results"], cell["missing"]) == ([], ["majority"]) for cell in across)
+    manifest = Manifest.read(Workspace(root), "toy_de")  # of a language that is in the table, though not asked now
+    replace(manifest, utterances=manifest.utterances[:-1]).write(Workspace(root), [], [])
+    done = invoke(root, "--methods", "majority", "--language", "it")
+    assert done.exit_code == 1
+    assert "data of de" in done.output
+
+
+def test_another_first_label_set_needs_another_folder(root: Path) -> None:
+    words = ("--methods", "majority", "--protocols", "within")
+    assert invoke(root, *words).exit_code == 0
+    content = board(root)
+    done = invoke(root, *words, "--labels", "coarse emotions")
+    assert done.exit_code == 1
+    assert "emotions, and any others behind it" in done.output
+    assert "give another RUN" in done.output
+    assert board(root) == content
+
+
+def test_what_changes_answers_on_mapped_labels_alone_leaves_the_answers_on_emotions(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke(root, "--methods", "majority", "--protocols", "within").exit_code == 0
+    benchmark = restored(Workspace(root), root / "benchmarks" / "benchmark")
+    pairs, names = [Pair(labels, "de", "it") for labels in ("emotions", "coarse")], ("logistic", "continuous-metric")
+
+    def keys() -> list[str]:
+        return [key_of(benchmark, name, pair) for name in names for pair in pairs]
+
+    before = keys()
+    monkeypatch.setattr(ContinuousMetric, "version_mapped", 1)
+    assert [one == other for one, other in zip(before, keys(), strict=True)] == [True, True, True, False]
+    monkeypatch.setattr(ContinuousMetric, "version", 2)
+    assert [one == other for one, other in zip(before, keys(), strict=True)] == [True, True, False, False]
+
+
+def test_a_folder_with_a_system_that_is_gone_is_not_gone_on_with(root: Path, odd: Any) -> None:
+    words = ("--protocols", "within", "--methods")
+    assert invoke(root, *words, odd("none")).exit_code == 0
+    del SYSTEMS["odd"]
+    for done in (invoke(root, *words, "majority"), invoke(root, command="leaderboard")):
+        assert done.exit_code == 1
+        assert "a system that is not there" in done.output
+        assert "odd" in done.output
+
+
 @pytest.mark.parametrize(
     ("way", "reason"),
     [("loss", "The loss is not finite"), ("bug", "ZeroDivisionError: float division"), ("nan", "no probabilities")],
@@ -186,6 +291,17 @@ def test_a_system_that_fails_is_marked_with_its_reason_and_the_rest_completes(
         assert all(reason in one["reason"] and one["tasks"] == "2 of 2" for one in cell["failed"])
 
 
+def test_a_system_that_says_more_than_it_was_asked_fails_and_the_rest_completes(root: Path, odd: Any) -> None:
+    words = ("--methods", f"logistic {odd('more')}", "--seeds", "0", "--protocols", "within zero-shot")
+    done = invoke(root, *words)
+    assert done.exit_code == 1
+    assert "zip() argument 2 is longer" in done.output
+    for cell in board(root)["cells"]:
+        failing = ["odd"] if cell["protocol"] == "zero-shot" else []
+        assert [one["system"] for one in cell["failed"]] == failing
+        assert {one["system"] for one in cell["results"]} == {"majority", "logistic", "odd"} - set(failing)
+
+
 def test_a_system_whose_states_are_not_there_fails_and_is_asked_again_once_they_are(root: Path, odd: Any) -> None:
     words = ("--methods", f"logistic {odd('store')}", "--seeds", "0", "--shots", "1")
     done = invoke(root, *words)
@@ -196,8 +312,9 @@ def test_a_system_whose_states_are_not_there_fails_and_is_asked_again_once_they_
     assert all("make extract LANG=" in one["reason"] for cell in content["cells"] for one in cell["failed"])
     for language in ("de", "it"):
         shutil.copytree(root / "cache" / f"toy_{language}" / "loud", root / "cache" / f"toy_{language}" / "compare")
-    done = invoke(root, *words, "--upstreams", "loud quiet")
+    done = invoke(root, *words)  # with the folder's own upstreams, though another is cached by now
     assert done.exit_code == 0, done.output
+    assert board(root)["upstreams"] == ["loud", "quiet"]
     assert not any(cell["failed"] for cell in board(root)["cells"])
 
 
@@ -235,6 +352,7 @@ def test_options_are_set_by_name_and_other_options_need_another_folder(root: Pat
     done = invoke(root, *words[:-2])
     assert done.exit_code == 1
     assert "other data, labels, upstreams or options" in done.output
+    assert re.search(r"field: +changes\n +expected: +mlp.hidden=8 mlp.steps.epochs=2\n +found: +none\n", done.output)
     assert "another RUN" in done.output
 
 
@@ -272,6 +390,12 @@ def test_emotions_count_as_a_mapping_of_the_users_own_has_it(root: Path) -> None
                 truth += [counts[emotions[name]] for name in one["utterance_ids"]]
         uar = 100 * recall_score(truth, said, average="macro")
         assert cell["results"][0]["uar"]["mean"] == pytest.approx(uar)
+    # Moved, asked alone, and of its name still: the other label set stays in the table.
+    own = own.rename(root / "own.yaml")
+    words = (*words[:-1], str(own))
+    done = invoke(root, *words)
+    assert done.exit_code == 0, done.output
+    assert without_times(board(root)) == without_times(content)
     own.write_text(yaml.safe_dump({"title": "ill or well", "labels": {**counts, "fear": "ill"}}), encoding="utf-8")
     done = invoke(root, *words)
     assert done.exit_code == 1
@@ -290,6 +414,11 @@ def test_emotions_count_as_a_mapping_of_the_users_own_has_it(root: Path) -> None
         (("--set", "nosuch=1"), "mlp.hidden=64"),
         (("--shots", "0"), "1 5 10"),
         (("--seeds", "-1"), "whole numbers"),
+        (("--run", "../../../etc"), "it is no path"),
+        (("--run", "a/b"), "such as first-try"),
+        (("--run", ".."), "MSER_HOME"),
+        (("--run", ""), "it is no path"),
+        (("--language", "de", "--protocols", "zero-shot few-shot"), "Two languages are needed for zero-shot, few-shot"),
     ],
 )
 def test_what_cannot_be_asked_is_said_before_anything_runs(root: Path, words: tuple[str, ...], said: str) -> None:
@@ -297,6 +426,7 @@ def test_what_cannot_be_asked_is_said_before_anything_runs(root: Path, words: tu
     assert done.exit_code in (1, 2)
     assert said in done.output
     assert not (root / "benchmarks").exists()
+    assert not (root / "reports").exists()
 
 
 def test_the_leaderboard_is_written_again_from_the_answers(root: Path) -> None:
@@ -309,6 +439,24 @@ def test_the_leaderboard_is_written_again_from_the_answers(root: Path) -> None:
     done = invoke(root, "nosuch", command="leaderboard")
     assert done.exit_code == 1
     assert "one of: benchmark" in done.output
+
+
+def test_a_leaderboard_of_a_folder_that_lies_elsewhere_leads_to_its_answers(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke(root, "--methods", "majority", "--protocols", "within").exit_code == 0
+    content = without_times(board(root))
+    (tmp_path / "here" / "benchmark").mkdir(parents=True)  # no benchmark's
+    monkeypatch.chdir(tmp_path / "here")
+    assert invoke(root, command="leaderboard").exit_code == 0
+    assert without_times(board(root)) == content
+    shutil.move(root / "benchmarks" / "benchmark", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved" / "majority")
+    done = invoke(root, "..", command="leaderboard")
+    assert done.exit_code == 0, done.output
+    moved = read_json(root / "reports" / "moved" / "leaderboard.json")
+    folder = moved["cells"][0]["results"][0]["folder"]
+    assert (root / "reports" / "moved" / folder).resolve() == tmp_path / "moved" / "majority" / "emotions" / "de"
 
 
 def test_a_killed_benchmark_goes_on_to_the_same_table(root: Path, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from commands import ROOT
 from toy_tasks import cross_tasks, languages_of, toy_languages, within_tasks
 from toys import make_workspace
 
+from mser.config import Workspace
 from mser.errors import ProtocolError
 from mser.manifest import Manifest
 from mser.mapping import EMOTIONS, load_mapping
@@ -24,6 +26,12 @@ from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part
 
 def speakers(part: Part) -> set[str]:
     return set(part.speakers.tolist())
+
+
+def emotions_of(root: Path, part: Part) -> list[str]:
+    """Of a part's utterances by the manifest of the workspace at ``root``."""
+    rows = Manifest.read(Workspace(root), f"toy_{part.language.name}").utterances
+    return [rows[row].emotion for row in part.rows]
 
 
 def relabelled(root: Path, language: str, names: dict[str, str], speakers: int = 4) -> dict[str, Language]:
@@ -72,7 +80,7 @@ def test_across_languages_each_half_is_tested_once_and_never_heard_before(tmp_pa
         for k in (0, 1, 2):
             own = [one.task for one in asked if (one.task.seed, one.task.k) == (seed, k)]
             tested = np.concatenate([task.test.rows for task in own])
-            assert sorted(tested.tolist()) == list(range(len(languages["it"].utterances)))
+            assert sorted(tested.tolist()) == list(range(len(languages["it"])))
             for task in own:
                 assert task.protocol == (FEW_SHOT if k else ZERO_SHOT)
                 assert not speakers(task.test) & (speakers(task.adapt) | speakers(task.shots))
@@ -93,12 +101,50 @@ def test_the_truth_is_that_of_the_manifest_in_the_tasks_emotions(tmp_path: Path)
     languages = relabelled(tmp_path, "it", {"joy": "surprise"})
     for one in cross_tasks(languages):
         assert one.task.emotions == ("anger", "fear")
-        said = [row.emotion for row in one.task.test.utterances]
+        said = emotions_of(tmp_path, one.task.test)
         assert said == [one.task.emotions[label] for label in one.truth]
-        learnt = [row.emotion for row in one.task.source.utterances]
+        learnt = emotions_of(tmp_path, one.task.source)
         assert learnt == [one.task.emotions[label] for label in one.task.source.labels]
         # Whom to adapt to is not chosen by labels.
-        assert {row.emotion for row in one.task.adapt.utterances} == {"anger", "fear", "surprise"}
+        assert set(emotions_of(tmp_path, one.task.adapt)) == {"anger", "fear", "surprise"}
+
+
+def test_what_a_system_reads_of_an_utterance_does_not_tell_its_emotion(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, ("de", "it"))
+    for language in ("de", "it"):  # as corpora may be: folders, names of files and texts say the emotion
+        manifest = Manifest.read(workspace, f"toy_{language}")
+        fields = ("utterance_id", "path", "source_label", "text_id", "intensity")
+        told = [dict.fromkeys(fields, f"{row.emotion} {number}") for number, row in enumerate(manifest.utterances)]
+        rows = tuple(replace(row, **said) for row, said in zip(manifest.utterances, told, strict=True))
+        replace(manifest, utterances=rows).write(workspace, [], [])
+    languages = languages_of(workspace, ("de", "it"))
+    asked = [*within_tasks(languages), *cross_tasks(languages)]
+    parts = [(part, labelled) for one in asked for part, labelled in (
+        (one.task.source, True), (one.task.shots, True), (one.task.adapt, False), (one.task.test, False),
+    )]  # fmt: skip
+    for part, labelled in parts:
+        assert len(part.utterances) == len(part)
+        for row, whole in zip(part.utterances, [part.language.data.utterances[row] for row in part.rows], strict=True):
+            told = {name: value for name, value in asdict(row).items() if whole.emotion in str(value)}
+            assert told == ({"intensity": whole.intensity} if labelled else {})
+            assert (row.speaker_id, row.gender, row.seconds) == (whole.speaker_id, whole.gender, whole.seconds)
+
+
+def test_no_system_reads_what_the_benchmark_knows_of_a_language() -> None:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "train" / "systems").glob("*.py")}
+    reading = {name: len(found) for name, text in texts.items() if (found := re.findall(r"language\.data\b", text))}
+    # A part reads its own rows; the gated head asks a search of the source for its structure.
+    assert reading == {"task.py": 1, "ours.py": 1}
+
+
+def test_a_task_tells_what_counts_as_its_labels(tmp_path: Path) -> None:
+    counts = {"anger": "anger", "fear": "fear", "joy": "excitement"}
+    languages = relabelled(tmp_path / "own", "it", counts)
+    source = relabelled(tmp_path / "other", "de", counts)["de"]
+    (one, *_) = cross_tasks({"de": source, "it": languages["it"]}, labels="coarse")
+    assert one.task.emotions == ("anger", "fear", "happiness")
+    assert one.task.meanings["happiness"] == ["amusement", "excitement", "happiness"]
+    assert cross_tasks(languages)[0].task.meanings == {}
 
 
 def test_a_part_gives_states_and_statistics_of_its_own_rows(tmp_path: Path) -> None:

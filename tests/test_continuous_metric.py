@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 from toy_tasks import cross_tasks, toy_languages, within_tasks
 
+from mser.config import DATA_FOLDER
 from mser.errors import ConfigError, ProtocolError
 from mser.labels import load_labels
 from train.systems import SYSTEMS
@@ -22,7 +24,7 @@ from train.systems.continuous_metric import (
     slope_loss,
 )
 from train.systems.descent import Steps
-from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part
+from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Language, Part, Task
 
 SHORT = Steps(epochs=40, batch_size=8, rate=3e-3)
 
@@ -34,14 +36,15 @@ def small(**options: object) -> ContinuousMetric:
 def of_emotions(language: Language, emotions: list[str]) -> Part:
     """The first utterances of a language, said to be of these emotions."""
     other = Language(language.data, language.workspace)
-    rows = [dataclasses.replace(row, emotion=name) for row, name in zip(language.utterances, emotions, strict=False)]
+    named = zip(language.data.utterances, emotions, strict=False)
+    rows = [dataclasses.replace(row, emotion=name) for row, name in named]
     other.data = dataclasses.replace(other.data, utterances=tuple(rows))
     return Part(other, np.arange(len(emotions)))
 
 
 def happy(language: Language) -> Language:
     """The language with happiness, which the table places, for joy."""
-    names = ["happiness" if row.emotion == "joy" else row.emotion for row in language.utterances]
+    names = ["happiness" if row.emotion == "joy" else row.emotion for row in language.data.utterances]
     return of_emotions(language, names).language
 
 
@@ -137,20 +140,53 @@ def test_noise_is_added_in_training_only() -> None:
     torch.testing.assert_close(model.encode(rows), codes)
 
 
-def test_places_are_those_of_the_table(languages: dict[str, Language]) -> None:
-    part, table = of_emotions(languages["de"], ["anger", "fear", "neutral"]), load_labels()
-    found = positions_of(part, "both").numpy()
-    for row, name in zip(found[[0, 2]], ("anger", "neutral"), strict=True):
-        np.testing.assert_allclose(row, (table[name].arousal, table[name].valence), rtol=1e-6)
-    np.testing.assert_array_equal(positions_of(part, "valence").numpy()[:, 0], found[:, 1])
-    unknown = next(name for name, label in table.items() if label.valence is None)
-    assert positions_of(of_emotions(languages["de"], [unknown, "nothing of the table"]), "both").isnan().all()
+def task_of(languages: dict[str, Language], emotions: tuple[str, ...], **meanings: tuple[str, ...]) -> Task:
+    """A task that tells these labels apart."""
+    return dataclasses.replace(cross_tasks(languages)[0].task, emotions=emotions, meanings=meanings)
+
+
+def test_places_of_emotions_are_those_of_the_table_to_the_last_bit(languages: dict[str, Language]) -> None:
+    table = load_labels()
+    placed = tuple(name for name, label in table.items() if label.valence is not None)
+    task = task_of(languages, placed)
+    written = np.array([(table[name].arousal, table[name].valence) for name in placed], dtype=np.float32)
+    np.testing.assert_array_equal(positions_of(task, "both").numpy(), written)
+    np.testing.assert_array_equal(positions_of(task, "valence").numpy()[:, 0], written[:, 1])
+    unknown = next(name for name in table if name not in placed)
+    assert positions_of(task_of(languages, (unknown, "nothing of the table")), "both").isnan().all()
+
+
+def test_a_label_lies_at_the_mean_of_what_counts_as_it(languages: dict[str, Language]) -> None:
+    entries = yaml.safe_load((DATA_FOLDER / "labels.yaml").read_text(encoding="utf-8"))
+    counts = yaml.safe_load((DATA_FOLDER / "mappings" / "valence.yaml").read_text(encoding="utf-8"))["labels"]
+    placed = {name: happy(language) for name, language in languages.items()}
+    for one in cross_tasks(placed, labels="valence"):
+        found = positions_of(one.task, "both").numpy()
+        for row, label in zip(found, ("negative", "positive"), strict=True):
+            own = [entries[name] for name, counted in counts.items() if counted == label]
+            wanted = [np.mean([each[axis] for each in own]) for axis in ("arousal", "valence")]
+            np.testing.assert_allclose(row, wanted, rtol=1e-6)
+    mixed = task_of(languages, ("well",), well=("happiness", "amusement"))  # amusement has no place
+    np.testing.assert_array_equal(positions_of(mixed, "both"), positions_of(task_of(languages, ("happiness",)), "both"))
+
+
+def test_finer_emotions_than_the_labels_do_not_matter(languages: dict[str, Language]) -> None:
+    counts = {"anger": "anger", "fear": "fear", "happiness": "happiness"}
+    finer = {"anger": "frustration", "fear": "fear", "happiness": "excitement"}  # that count as them in coarse
+    placed = {name: happy(language) for name, language in languages.items()}
+    said = []
+    for names in (counts, finer):
+        source = of_emotions(placed["de"], [names[row.emotion] for row in placed["de"].data.utterances]).language
+        one = cross_tasks({"de": source, "it": placed["it"]}, shots=(), labels="coarse")[0]
+        assert one.task.emotions == ("anger", "fear", "happiness")
+        said.append(small().answer(one.task).probabilities)
+    np.testing.assert_array_equal(*said)
 
 
 def test_fewer_than_two_places_are_an_error(languages: dict[str, Language]) -> None:
-    part = of_emotions(languages["de"], ["anger", "anger", "nothing of the table"])
+    task = task_of(languages, ("anger", "nothing of the table"))
     with pytest.raises(ProtocolError) as caught:
-        require_apart(part, positions_of(part, "both"))
+        require_apart(task, positions_of(task, "both")[torch.tensor([0, 0, 1])])
     assert caught.value.field == "emotion"
     assert "nothing of the table" in str(caught.value)
 
@@ -189,7 +225,7 @@ def test_all_k_of_a_target_share_an_autoencoder(languages: dict[str, Language]) 
 def test_the_seed_decides_and_labels_of_the_target_do_not(languages: dict[str, Language]) -> None:
     system = small()
     task, other = (cross_tasks(languages, seeds=(seed,))[0].task for seed in (0, 1))
-    silent = of_emotions(languages["it"], ["nobody knows"] * len(languages["it"].utterances)).language
+    silent = of_emotions(languages["it"], ["nobody knows"] * len(languages["it"])).language
     parts = {name: dataclasses.replace(getattr(task, name), language=silent) for name in ("adapt", "test", "shots")}
     again = dataclasses.replace(task, shared={}, **parts)  # type: ignore[arg-type]
     said = system.answer(task).probabilities

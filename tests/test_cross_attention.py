@@ -164,7 +164,7 @@ def test_tuning_on_shots_leaves_the_source_model_alone(asked: dict[str, list[Ask
 def without_emotions(task: Task) -> Task:
     """The same task with every emotion of the target's manifest replaced by one that there is not."""
     target = task.test.language
-    rows = tuple(dataclasses.replace(row, emotion="unknown") for row in target.utterances)
+    rows = tuple(dataclasses.replace(row, emotion="unknown") for row in target.data.utterances)
     blind = Language(dataclasses.replace(target.data, utterances=rows), target.workspace)
     parts = {name: Part(blind, getattr(task, name).rows, getattr(task, name).labels) for name in ("adapt", "test")}
     return dataclasses.replace(task, shared={}, **parts)

@@ -72,13 +72,13 @@ def test_of_several_draws_the_most_even_is_taken() -> None:
 
 def test_the_halves_of_the_benchmark_are_scikit_learns(tmp_path: Path) -> None:
     language = toy_languages(tmp_path)["it"]
-    speakers = [row.speaker_id for row in language.utterances]
-    emotions = [row.emotion for row in language.utterances]
+    utterances = language.data.utterances
+    speakers, emotions = [row.speaker_id for row in utterances], [row.emotion for row in utterances]
     splitter = StratifiedGroupKFold(2, shuffle=True, random_state=0)
     wanted = [test for _, test in splitter.split(np.zeros(len(speakers)), emotions, speakers)]
-    for found in (halves(language), speaker_halves(language.utterances, "it")):
+    for found in (halves(language), speaker_halves(utterances, "it")):
         assert all(np.array_equal(one, other) for one, other in zip(found, wanted, strict=True))
-        require_halves(list(language.utterances), found)
+        require_halves(list(utterances), found)
 
 
 @pytest.mark.parametrize("function", [speaker_halves, random_halves])

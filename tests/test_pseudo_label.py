@@ -14,7 +14,7 @@ from toys import make_workspace
 
 from mser.errors import ConfigError
 from mser.manifest import Manifest
-from train.benchmark.cells import Asked
+from train.benchmark.cells import Asked, rows_of
 from train.systems import SYSTEMS
 from train.systems.descent import Steps
 from train.systems.pseudo_label import PseudoLabel, confident, pseudo_targets, threshold_at
@@ -137,7 +137,7 @@ def test_emotions_of_the_target_cannot_matter(tmp_path: Path) -> None:
     replace(manifest, utterances=rows).write(workspace, [], [])
     second = asked()
     np.testing.assert_array_equal(second.test.rows, first.test.rows)
-    assert [row.emotion for row in second.test.utterances] != [row.emotion for row in first.test.utterances]
+    assert [row.emotion for row in rows_of(second.test)] != [row.emotion for row in rows_of(first.test)]
     np.testing.assert_array_equal(HARD.answer(second).probabilities, said)
 
 

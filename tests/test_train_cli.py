@@ -68,3 +68,24 @@ def test_a_search_without_upstreams_is_found_by_the_training_without_upstreams(r
     more = ("--language", "de it", "--seeds", "0", "--methods", "random", "--candidates", "1")
     done = invoke("fit", root, *more)
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/tmp/runs", ".hidden", "a/b"])
+def test_a_run_is_named_and_lies_in_the_workspace(root: Path, name: str) -> None:
+    done = invoke("fit", root, *FIT, "--language", "de", "--run", name)
+    assert done.exit_code == 1
+    assert "it is no path" in done.output
+    assert repr(name) in done.output
+    assert not (root / "runs").exists()
+
+
+def test_a_folder_of_the_name_of_a_run_does_not_stand_in_the_way(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("fit", root, *FIT, "--language", "de", "--run", "first").exit_code == 0
+    shutil.rmtree(root / "reports")
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["report", "first", "--home", str(root)])
+    assert done.exit_code == 0, done.output
+    assert results(root)["results"]

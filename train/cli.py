@@ -28,7 +28,7 @@ from train.final import final_method, final_models
 from train.fit import FitSettings
 from train.methods import DEFAULT_METHODS, METHODS, named
 from train.notes import search_notes
-from train.options import Seeds, device_of, study_options
+from train.options import Seeds, device_of, run_name, study_options
 from train.printing import print_against_random, print_audit, print_for_use, print_log
 from train.report import terminal_table, write_report
 from train.run import open_run, probe_block, probe_blocks, require_searches, restored, timings
@@ -115,7 +115,13 @@ def _search(inputs: Inputs, data: LanguageData, strategies: tuple[str, ...], pla
     show_default=True,
     help=f"all, or of {' '.join(METHODS)}.",
 )
-@click.option("--run", envvar="RUN", default="", help="Name of the run folder; made from the inputs if not given.")
+@click.option(
+    "--run",
+    envvar="RUN",
+    default="",
+    callback=run_name,
+    help="Name of the run folder; made from the inputs if not given.",
+)
 @definitions_option
 def fit_command(
     languages: tuple[str, ...],

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import torch
 
+from mser.config import is_name
 from mser.errors import ConfigError
 from mser.nas.settings import SearchSettings
 from mser.protocol import PROTOCOLS
@@ -46,6 +47,23 @@ class Seeds(Words):
             return tuple(int(word) for word in words)
         except ValueError:
             self.fail(f"expected whole numbers such as 0 1 2, found {value!r}", param, ctx)
+
+
+def run_name(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """The name of the folder that a command writes, for its option; without a default it may be empty.
+
+    Raises:
+        ConfigError: it is no plain name: the command would write somewhere else.
+    """
+    if value != parameter.default and not is_name(value):
+        raise ConfigError(
+            "RUN names a folder of the workspace; it is no path.",
+            field="RUN",
+            expected="a name without slashes that does not begin with a dot, such as first-try",
+            found=repr(value),
+            hint="where the workspace lies is said by MSER_HOME",
+        )
+    return value
 
 
 def _checked_tensorboard(context: click.Context, parameter: click.Parameter, value: bool) -> bool:

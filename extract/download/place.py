@@ -17,8 +17,8 @@ from extract.download.destination import Limits
 from extract.download.kinds import kind_of
 from extract.download.partial import Remote
 from extract.download.unpack import Advance, unpack
-from extract.download.wanted import Record, Wanted, is_name
-from mser.config import read_if_whole, write_json
+from extract.download.wanted import Record, Wanted
+from mser.config import is_name, read_if_whole, write_json
 from mser.corpora.fields import CHECKSUMS
 from mser.errors import CorpusError, DiskError, StoreError
 from mser.store.lock import locked

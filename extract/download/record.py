@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 from extract.download.partial import Remote
-from extract.download.wanted import Record, Wanted, is_name
+from extract.download.wanted import Record, Wanted
 from extract.download.web import Patience, fetch_json
+from mser.config import is_name
 from mser.corpora.fields import CHECKSUMS
 from mser.errors import CorpusError
 

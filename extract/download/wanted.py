@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from extract.download.partial import Remote
+from mser.config import is_name
 from mser.corpora import CorpusDefinition, corpora_of
 from mser.corpora.fields import ARCHIVES, CHECKSUMS
 from mser.errors import ConfigError
@@ -119,15 +120,6 @@ def _wanted(definition: CorpusDefinition, number: int, found: Mapping[str, Any])
         definition.fail((*key, "name"), "the name of a file; give it where the address has none", name)
     checksums = {kind: str(found[kind]) for kind in CHECKSUMS if kind in found}
     return Wanted(Remote(url, found["bytes"], checksums), name, _into(definition, key, found))
-
-
-def is_name(name: object) -> bool:
-    """Whether a file can be kept under a name."""
-    return (
-        isinstance(name, str)
-        and re.fullmatch(r"[^/\\\x00-\x1f\x7f]{1,200}", name) is not None
-        and not name.startswith(".")
-    )
 
 
 def _into(definition: CorpusDefinition, key: tuple[str, ...], found: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mser.config import is_name
 from mser.corpora.nested import check_rows
 from mser.labels import load_labels
 
@@ -156,7 +157,7 @@ def _check_record(one: CorpusDefinition, found: Any) -> None:
     if not isinstance(files, list) or not files:
         one.fail(("record", "files"), "a list of names, or of patterns such as '*.zip'", files)
     for place, name in enumerate(files):
-        if not isinstance(name, str) or not re.fullmatch(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,199}", name):
+        if not is_name(name):
             one.fail(("record", "files", str(place)), "the name of a file, or a pattern, without slashes", name)
 
 

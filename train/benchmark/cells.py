@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mser.errors import ProtocolError
+from mser.manifest import Utterance
 from mser.mapping import LabelMapping, load_mapping
 from mser.protocol import Split, everyone
 from train.halves import draw_shots, speaker_halves
@@ -68,7 +69,7 @@ def shared_labels(source: Language, target: Language, mapping: LabelMapping) -> 
     Raises:
         ProtocolError: fewer than two: nothing can be told apart. ConfigError: the mapping does not name an emotion.
     """
-    own = [set(mapping.parts({row.emotion for row in one.utterances})) for one in (source, target)]
+    own = [set(mapping.parts({row.emotion for row in one.data.utterances})) for one in (source, target)]
     found = tuple(sorted(own[0] & own[1]))
     if len(found) < 2:
         names = dict.fromkeys([source.name, target.name])
@@ -88,12 +89,12 @@ def halves(language: Language) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ProtocolError: a single speaker, who cannot be adapted to and be tested as well.
     """
-    return speaker_halves(language.utterances, language.name)
+    return speaker_halves(language.data.utterances, language.name)
 
 
 def part_of(language: Language, rows: np.ndarray, emotions: Sequence[str], mapping: LabelMapping) -> Part:
     """The rows whose label is one of ``emotions``, with their labels."""
-    names = [mapping[language.utterances[row].emotion] for row in rows]
+    names = [mapping[language.data.utterances[row].emotion] for row in rows]
     kept = np.array([name in emotions for name in names], dtype=bool)
     indices = np.array([emotions.index(name) for name in names if name in emotions], dtype=np.int64)
     return Part(language, rows[kept], indices)
@@ -123,6 +124,11 @@ class Asked:
 
     task: Task
     truth: np.ndarray
+
+
+def rows_of(part: Part) -> list[Utterance]:
+    """What the manifest says of a part's utterances, with all that a system is not told."""
+    return [part.language.data.utterances[row] for row in part.rows]
 
 
 def tasks_of(
@@ -162,7 +168,7 @@ def _within(
         for seed in seeds:
             task = Task(
                 fold.name, WITHIN, emotions, source, _positions(fold.splits, source), nobody, nobody,
-                Part(language, test.rows), seed, device, probes_path=path,
+                Part(language, test.rows), seed, device, probes_path=path, meanings=mapping.parts(mapping.labels),
             )  # fmt: skip
             found.append(Asked(task, test.labels))
     return found
@@ -180,9 +186,9 @@ def _across(
 ) -> list[Asked]:
     mapping = load_mapping(pair.labels)
     emotions = shared_labels(source, target, mapping)
-    rows = np.arange(len(source.utterances))
+    rows = np.arange(len(source))
     learnt = part_of(source, rows, emotions, mapping)
-    splits = _positions(everyone(source.utterances).splits, learnt)
+    splits = _positions(everyone(source.data.utterances).splits, learnt)
     path = probes / f"{mapping.name}-{pair.name}.json" if probes else None
     parts = halves(target)
     counts = [0] if ZERO_SHOT in protocols else []
@@ -198,6 +204,7 @@ def _across(
                 f"half-{number}", FEW_SHOT if k else ZERO_SHOT, emotions, learnt, splits,
                 drawn(labelled, emotions, k, seed) if k else Part(target, others[:0]),
                 Part(target, others), Part(target, test.rows), seed, device, k, shared, path,
+                mapping.parts(mapping.labels),
             )  # fmt: skip
             found.append(Asked(task, test.labels))
     return found

@@ -6,9 +6,11 @@ of a seed are joined, so that each utterance that is tested counts once, then sc
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from mser.mapping import load_mapping
 from mser.metrics import clustered_intervals, score
 from mser.significance import PairedTest, holm, paired_permutation
 from train.benchmark.asked import what_was_asked
-from train.benchmark.cells import Asked, Pair
+from train.benchmark.cells import Asked, Pair, rows_of
 from train.benchmark.run import ANSWER_FIELDS, Benchmark, answer_path, key_of, language_of, pair_folder
 from train.benchmark.summaries import ideas, notes, summary
 from train.systems import SYSTEMS
@@ -65,7 +67,7 @@ class Cell:
     @classmethod
     def of(cls, pair: Pair, asked: Sequence[Asked]) -> Cell:
         """The cell of these tasks: of one seed, with one protocol and k."""
-        rows = [row for one in asked for row in one.task.test.utterances]
+        rows = [row for one in asked for row in rows_of(one.task.test)]
         first = asked[0].task
         return cls(
             first.protocol, pair, first.k, first.emotions,
@@ -151,19 +153,14 @@ def _impossible(benchmark: Benchmark, pair: Pair, error: MserError) -> list[dict
 
 
 def _place(protocol: str, pair: Pair, k: int, emotions: Sequence[str]) -> dict[str, Any]:
-    place = {
-        "protocol": protocol,
-        "labels": load_mapping(pair.labels).name,
-        "source": pair.source,
-        "target": pair.target,
-    }
-    return {**place, "k": k, "emotions": list(emotions)}
+    names = {"labels": load_mapping(pair.labels).name, "source": pair.source, "target": pair.target}
+    return {"protocol": protocol, **names, "k": k, "emotions": list(emotions)}
 
 
 def _link(benchmark: Benchmark, name: str, pair: Pair) -> str:
     """The folder of a system's answers, from the folder of the leaderboard."""
-    own = pair_folder(benchmark, name, pair).relative_to(benchmark.inputs.workspace.root)
-    return f"../../{own.as_posix()}"
+    own, page = pair_folder(benchmark, name, pair), benchmark.inputs.workspace.reports / benchmark.folder.name
+    return Path(os.path.relpath(own, page)).as_posix()
 
 
 def _cell(benchmark: Benchmark, cell: Cell, asked: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import torch
 from mser.config import fingerprint, read_if_whole, write_json
 from mser.errors import ConfigError, MserError, RunError
 from mser.mapping import LabelMapping, load_mapping
-from train.benchmark.cells import Asked, Pair, pairs, protocols_of, tasks_of
+from train.benchmark.cells import Asked, Pair, pairs, protocols_of, rows_of, tasks_of
 from train.search import loaded
 from train.settings import Inputs, changed, require_seeds
-from train.systems import SYSTEMS, Entry
+from train.systems import SYSTEMS, Entry, System
 from train.systems.layers import layer_scores
 from train.systems.task import FEW_SHOT, Answer, Language, Task
 
@@ -45,6 +45,7 @@ class Benchmark:
         labels: what emotions count as, each the name or path of a mapping (:mod:`mser.mapping`); the first is asked
             under every protocol, the others across languages without shots.
         shots: values of k in ``few-shot``. changes: options of systems that differ, such as ``mlp.hidden=64``.
+        unseeded: the seed under which a system is asked that draws nothing; the first of ``seeds`` if not given.
 
     Raises:
         ConfigError: a seed that no training can draw from, a change of what is no option, no such mapping, or two of
@@ -60,6 +61,7 @@ class Benchmark:
     shots: tuple[int, ...]
     seeds: tuple[int, ...]
     changes: tuple[str, ...] = ()
+    unseeded: int | None = None
 
     def __post_init__(self) -> None:
         require_seeds(self.seeds)
@@ -113,15 +115,17 @@ class Benchmark:
         Raises:
             MserError: the languages cannot be asked so.
         """
-        entry = self.entry(name)
+        system = self.entry(name).system
+        once = self.seeds[0] if self.unseeded is None else self.unseeded
         languages = {one: language_of(self.inputs, one) for one in (pair.source, pair.target)}
-        found = tasks_of(pair, languages, self.protocols_of(pair), self.shots, self.seeds, *self.where)
-        return [one for one in found if _takes_part(entry, one.task, self.seeds)]
+        seeds = tuple(dict.fromkeys([once, *self.seeds]))
+        found = tasks_of(pair, languages, self.protocols_of(pair), self.shots, seeds, *self.where)
+        return [one for one in found if _takes_part(system, one.task, self.seeds, once)]
 
 
-def _takes_part(entry: Entry, task: Task, seeds: Sequence[int]) -> bool:
-    seeded = entry.system.seeded or task.protocol == FEW_SHOT
-    return task.protocol in entry.system.protocols and (seeded or task.seed == seeds[0])
+def _takes_part(system: System, task: Task, seeds: Sequence[int], once: int) -> bool:
+    draws = system.seeded or task.protocol == FEW_SHOT
+    return task.protocol in system.protocols and (task.seed in seeds if draws else task.seed == once)
 
 
 def language_of(inputs: Inputs, name: str) -> Language:
@@ -159,7 +163,10 @@ def key_of(benchmark: Benchmark, name: str, pair: Pair) -> str:
         }
         stores.append([one.data.fingerprint, provenance])
     mapping = load_mapping(pair.labels)
-    labels = [mapping.name, mapping.fingerprint] if mapping.labels else mapping.name
+    # Of emotions as they are the key has had this form since there were no mappings; likewise of a first version.
+    labels: Any = [mapping.name, mapping.fingerprint] if mapping.labels else mapping.name
+    if mapping.labels and entry.system.version_mapped > 1:
+        labels.append(entry.system.version_mapped)
     asked = [labels, pair.source, pair.target]
     return fingerprint([RECIPE, name, entry.system.version, entry.system.options, asked, stores])
 
@@ -200,7 +207,9 @@ def benchmark_block(benchmark: Benchmark, name: str, pair: Pair) -> None:
                 write_json(path, _content(entry, pair, one, _checked(answer, one.task), seconds, key))
                 done += 1
         except Exception as error:  # whatever a system does wrong is its own failure, not that of the others
-            _write_failure(answer_path(benchmark, name, pair, todo[done].task), error)
+            # A system that says more than it was asked fails behind the last task.
+            place = todo[min(done, len(todo) - 1)]
+            _write_failure(answer_path(benchmark, name, pair, place.task), error)
             done += 1
         todo = todo[done:]
 
@@ -253,8 +262,8 @@ def _content(entry: Entry, pair: Pair, one: Asked, answer: Answer, seconds: floa
         "seed": task.seed,
         "emotions": task.emotions,
         "learnt": {"source": len(task.source), "shots": len(task.shots), "unlabelled": len(task.adapt)},
-        "shots": [row.utterance_id for row in task.shots.utterances],
-        "utterance_ids": [row.utterance_id for row in task.test.utterances],
+        "shots": [row.utterance_id for row in rows_of(task.shots)],
+        "utterance_ids": [row.utterance_id for row in rows_of(task.test)],
         "truth": one.truth.tolist(),
         "probabilities": answer.probabilities.round(5).tolist(),
         "alternatives": {name: said.argmax(1).tolist() for name, said in answer.alternatives.items()},

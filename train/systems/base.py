@@ -20,12 +20,14 @@ class System(ABC):
         seeded: whether its training draws from the seed; where not, one seed is computed, but for ``few-shot``, whose
             shots are drawn by the seed.
         version: raised when the code answers otherwise with the same options, so that old results are not gone on with.
+        version_mapped: the same, where it answers otherwise with labels of a mapping alone.
     """
 
     protocols: ClassVar[tuple[str, ...]] = (WITHIN, ZERO_SHOT, FEW_SHOT)
     adapts: ClassVar[bool] = False
     seeded: ClassVar[bool] = True
     version: ClassVar[int] = 1
+    version_mapped: ClassVar[int] = 1
 
     @abstractmethod
     def answer(self, task: Task) -> Answer:

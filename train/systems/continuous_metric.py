@@ -3,8 +3,9 @@
 A denoising autoencoder turns the vector of an utterance into a short code. Where the utterance's emotion is known, a
 metric loss bends the code so that the way between two utterances in it follows the way between their emotions in the
 valence-arousal plane, continuously, not merely alike or unlike. The authors have annotators' ratings of each utterance;
-here each has the position of its emotion in the documented table of the unified emotions. A classifier then learns
-emotions from codes. The loss and what is said below of the authors' settings are those of their public code:
+here each has the position of its emotion in the documented table of the unified emotions; a label that stands for
+several emotions has the mean of theirs. A classifier then learns emotions from codes. The loss and what is said below
+of the authors' settings are those of their public code:
 github.com/DTUComputeStatisticsAndDataAnalysis/Continuous-Metric-Learning-For-Transferable-Speech-Emotion-Recognition-and-Embedding
 """
 
@@ -60,11 +61,21 @@ def distance_loss(codes: Tensor, positions: Tensor, kappa: float) -> Tensor:
     return ((pdist(codes) - kappa * pdist(positions)) ** 2).mean()
 
 
-def positions_of(part: Part, dimension: str) -> Tensor:
-    """Where the utterances' emotions lie: (n, P) float32 in [-1, 1], a column an axis; NaN where the table has none."""
-    table = load_labels()
-    places = [[getattr(table.get(row.emotion), axis, None) for axis in AXES[dimension]] for row in part.utterances]
-    return torch.tensor(np.array(places, dtype=np.float32).reshape(len(part), -1))
+def positions_of(task: Task, dimension: str) -> Tensor:
+    """Where the task's E labels lie: (E, P) float32 in [-1, 1], a column an axis; NaN where no place is known.
+
+    An emotion lies where the table has it; a label that stands for several, at the mean of theirs. So the system learns
+    from the labels that its rivals have, and not from the finer ones of the source.
+    """
+    table, axes = load_labels(), AXES[dimension]
+    found = np.full((len(task.emotions), len(axes)), np.nan, dtype=np.float32)
+    for number, label in enumerate(task.emotions):
+        meant = [table[name] for name in task.meanings.get(label, (label,)) if name in table]
+        for column, axis in enumerate(axes):
+            known = [value for one in meant if (value := getattr(one, axis)) is not None]
+            if known:
+                found[number, column] = np.mean(known)
+    return torch.from_numpy(found)
 
 
 class Autoencoder(nn.Module):
@@ -100,7 +111,8 @@ class ContinuousMetric(System):
     the source and the shots: those train no autoencoder, so that all k of a target share one.
 
     Attributes:
-        metric: ``slope``: the authors' loss. ``distance``: distances of codes are proportional to those of positions.
+        metric: ``slope``: the authors' loss. ``distance``: distances of codes are proportional to those of positions,
+            which are those of the task's labels (:func:`positions_of`).
         dimension: ``arousal`` or ``valence``, as the paper has it, or ``both``, which the authors' code has as well:
             with ``slope`` half of the code for each, with ``distance`` distances in the plane. By default both, since
             anger, fear and joy share their arousal.
@@ -130,6 +142,7 @@ class ContinuousMetric(System):
     shots_share: float = 0.5
     steps: Steps = field(default=Steps(epochs=20, batch_size=64, rate=1e-3))
     adapts: ClassVar[bool] = True
+    version_mapped: ClassVar[int] = 2  # 1: positions were those of the source's emotions, finer than the labels
 
     def __post_init__(self) -> None:
         what = "There is no such continuous metric system."
@@ -171,8 +184,9 @@ class ContinuousMetric(System):
 
     def _trained(self, task: Task, vectors: Vectors) -> tuple[Autoencoder, list[float]]:
         """The autoencoder, for use, and its losses."""
-        positions = positions_of(task.source, self.dimension).to(task.device)
-        require_apart(task.source, positions)
+        places = positions_of(task, self.dimension)
+        positions = places[torch.from_numpy(task.source.labels)].to(task.device)
+        require_apart(task, positions)
         rows = torch.cat([vectors.source, vectors.adapt])
         unknown = positions.new_full((len(vectors.adapt), positions.shape[1]), torch.nan)
         positions = torch.cat([positions, unknown])
@@ -196,13 +210,13 @@ class ContinuousMetric(System):
         return np.concatenate(found)
 
 
-def require_apart(part: Part, positions: Tensor) -> None:
-    """Raises ProtocolError unless two emotions of the part have different positions (n, P)."""
+def require_apart(task: Task, positions: Tensor) -> None:
+    """Raises ProtocolError unless two utterances of the source have different positions (n, P)."""
     placed = positions[~positions.isnan().any(1)]
     if len(placed.unique(dim=0)) < 2:
         raise ProtocolError(
             "A metric of emotions needs two of them whose places in the valence-arousal plane are known and differ.",
             field="emotion",
             expected="two or more that have a valence and an arousal in data_manifest/labels.yaml",
-            found=", ".join(sorted({row.emotion for row in part.utterances})) or "none",
+            found=", ".join(task.emotions),
         )

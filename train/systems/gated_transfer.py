@@ -88,7 +88,7 @@ class GatedTransfer(Gated):
     def _self_trained(self, task: Task, model: MultiGateModel) -> MultiGateModel:
         name, rows = task.source.language.name, task.adapt.rows
         experts = self._experts(task, task.adapt)
-        labels = torch.zeros(len(task.adapt.language.utterances), dtype=torch.int64)
+        labels = torch.zeros(len(task.adapt.language), dtype=torch.int64)
         for _ in range(self.rounds):
             said, _ = predict(model, name, Loader(experts, labels, task.device), rows)
             sure, guessed = confident(task.emotions, said, task.emotions, rows)

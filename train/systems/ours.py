@@ -118,7 +118,7 @@ class Gated(System):
             replica = Replica(model, {name: task.shots.rows}, task.seed)
             fit([replica], loaders, {name: task.shots.rows}, self.tuning)
             model.eval()
-        loader = Loader(experts, torch.zeros(len(target.language.utterances), dtype=torch.int64), task.device)
+        loader = Loader(experts, torch.zeros(len(target.language), dtype=torch.int64), task.device)
         said, gates = predict(model, name, loader, target.rows)
         facts = {"gate": dict(zip(task.upstreams, gates.mean(0).round(4).tolist(), strict=True))}
         return Answer(said, parameters_of(model), {**facts, "layers": model.layer_weights(name)})
@@ -132,7 +132,7 @@ class Gated(System):
             if self.normalise == "each" and not within:
                 by = task.source if part is task.source else task.adapt
                 pooled = _standardised(pooled, pooled[torch.from_numpy(by.rows)])
-            places = [(name, row.utterance_id) for row in language.utterances]
+            places = [(name, f"row {row}") for row in range(len(language))]
             found.append(expert_of_pooled(name, pooled, places))
         return found
 
@@ -151,7 +151,7 @@ class Gated(System):
 
 def _labels(part: Part) -> Tensor:
     """(N,) of the part's whole language; those outside the part are never looked at."""
-    labels = np.zeros(len(part.language.utterances), dtype=np.int64)
+    labels = np.zeros(len(part.language), dtype=np.int64)
     labels[part.rows] = part.labels
     return torch.from_numpy(labels)
 

@@ -5,8 +5,8 @@ N utterances, L layers, T frames, D features, E emotions, S = mean and deviation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,6 +25,9 @@ from train.data import LanguageData, open_stores
 #: Protocols of the benchmark.
 WITHIN, ZERO_SHOT, FEW_SHOT = "within", "zero-shot", "few-shot"
 
+#: What in a manifest's row tells the emotion, or how the corpus files it: names of files and of texts often do.
+TELLING = dict.fromkeys(("emotion", "source_label", "utterance_id", "path", "text_id"), "")
+
 Made = TypeVar("Made")
 
 
@@ -35,6 +38,8 @@ class Language:
         data: the language. workspace: where further stores are looked for, by name.
 
     Attributes:
+        data: with every label, for the benchmark alone. Nothing keeps a system from reading it, but one that does
+            knows what it is tested on: what it may know is in the parts of its task.
         upstreams: the experts of the study, by name.
     """
 
@@ -46,9 +51,8 @@ class Language:
         self._pooled: dict[str, Tensor] = {}
         self._frames: dict[tuple[str, float, tuple[int, ...] | None], Expert] = {}
 
-    @property
-    def utterances(self) -> tuple[Utterance, ...]:
-        return self.data.utterances
+    def __len__(self) -> int:
+        return len(self.data.utterances)
 
     def stores(self, upstream: str) -> dict[str, Store]:
         """The stores of an upstream by corpus, also of one that is not among the study's experts.
@@ -68,7 +72,7 @@ class Language:
             StoreError: the upstream was not extracted, its store has no pooled states, or one is not finite.
         """
         if upstream not in self._pooled:
-            found = pooled_moments(self.stores(upstream), self.utterances)
+            found = pooled_moments(self.stores(upstream), self.data.utterances)
             if not found.isfinite().all():
                 raise RunError("Pooled states are not finite.", field=upstream, hint="run `make verify`")
             self._pooled[upstream] = found
@@ -85,9 +89,9 @@ class Language:
         """
         key = (upstream, rate, layers)
         if key not in self._frames:
-            expert = frames_expert(self.stores(upstream), self.utterances, rate)
+            expert = frames_expert(self.stores(upstream), self.data.utterances, rate)
             chosen = list(layers) if layers is not None else list(range(expert.layers))
-            held = [expert[row][chosen] for row in range(len(self.utterances))]
+            held = [expert[row][chosen] for row in range(len(self))]
             self._frames[key] = Expert.of_states(upstream, held)
         return self._frames[key]
 
@@ -110,13 +114,22 @@ class Part:
 
     @property
     def utterances(self) -> list[Utterance]:
-        """What the manifest says of them. Of a part without labels a system must not look at their emotions."""
-        return [self.language.utterances[row] for row in self.rows]
+        """What the manifest says of them, with what tells the emotion left blank (:data:`TELLING`).
+
+        Of a part without labels the intensity is blank as well. Labels are in ``labels``, and nowhere else: a label
+        set may be coarser than emotions are, and no system is to learn from finer ones.
+        """
+        blank: dict[str, Any] = TELLING if len(self.labels) else {**TELLING, "intensity": ""}
+        return [replace(row, **blank) for row in self._known]
+
+    @property
+    def _known(self) -> list[Utterance]:
+        return [self.language.data.utterances[row] for row in self.rows]
 
     @property
     def speakers(self) -> np.ndarray:
         """(n,) names."""
-        return np.array([row.speaker_id for row in self.utterances])
+        return np.array([row.speaker_id for row in self._known])
 
     def at(self, positions: np.ndarray) -> Part:
         """The part of these positions, (m,) int64 below n, in their order."""
@@ -136,13 +149,10 @@ class Part:
         rows = torch.from_numpy(self.rows)
         if rate is not None:
             return self.language.frames(upstream, rate).standard(rows)
-        frames = torch.tensor([self._frames_of(upstream, row) for row in self.rows])
+        stores = self.language.stores(upstream)
+        frames = torch.tensor([stores[row.corpus].num_frames(row.utterance_id) for row in self._known])
         shift, deviation = moments_over(self.language.pooled(upstream)[rows], frames)
         return shift, scale_of(deviation)
-
-    def _frames_of(self, upstream: str, row: int) -> int:
-        utterance = self.language.utterances[row]
-        return self.language.stores(upstream)[utterance.corpus].num_frames(utterance.utterance_id)
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,8 @@ class Task:
         k: shots of an emotion.
         shared: what the tasks have in common that differ only in the target's part; see :meth:`once`.
         probes_path: where the dev scores of single layers are kept.
+        meanings: of a name in ``emotions`` the unified emotions that count as it, whoever has them; of one that is not
+            there, itself.
     """
 
     name: str
@@ -181,6 +193,7 @@ class Task:
     k: int = 0
     shared: dict[object, Any] = field(default_factory=dict)
     probes_path: Path | None = None
+    meanings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def once(self, key: object, make: Callable[[], Made]) -> Made:
         """What ``make`` returns, made by the first of the tasks that share a source, its labels and a seed.
