@@ -6,6 +6,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from mser.corpora import CorpusDefinition
+from mser.corpora.check import check
 from mser.corpora.cli import corpora_group
 from mser.corpora.codes import label_values, load_vocabulary, nearest_label, read_word
 from mser.corpora.names import Field, views_of
@@ -306,6 +308,32 @@ def test_the_name_of_the_folder_may_tell_the_language(tmp_path: Path) -> None:
     found = draft(put(tmp_path / "my-icelandic-speech", NAMES["alone"]))
     assert found.definition.language == "is"
     assert any("as the folder is named" in one.text for one in found.questions)
+
+
+def test_what_macos_leaves_beside_recordings_is_no_recording(tmp_path: Path) -> None:
+    names = NAMES["speaker-emotion"]
+    folder = put(tmp_path / "x", names)
+    put(folder, [f"__MACOSX/{name}" for name in names] + [f"anna/Wut/._{number:03}.wav" for number in range(1, 11)])
+    put(folder, ["._meta.csv", "__MACOSX/x.zip"])
+    found = draft(folder)
+    assert (found.files, len(found.outcome.utterances), found.outcome.speakers) == (90, 90, {"anna", "bert", "carl"})
+    remark = "100 files of macOS (._*, __MACOSX) are called like recordings, and are left out"
+    assert found.remarks == (remark,)
+    known = check(replace(found.definition, folder="x"), tmp_path)
+    assert known.files == 90
+    assert [one.sentence for one in known.findings if "macOS" in one.sentence or "archive" in one.sentence] == [remark]
+    assert remark in run("new", folder, "--out", tmp_path / "d.yaml").output
+
+
+def test_a_table_of_macos_is_no_table(tmp_path: Path) -> None:
+    folder = put(tmp_path / "x", [f"{number}.wav" for number in range(20)])
+    rows = [f"{n}.wav,s{n % 4},{('Wut', 'Freude', 'Trauer')[n % 3]}" for n in range(20)]
+    (folder / "a.csv").write_text("file,speaker,emotion\n" + "\n".join(rows), encoding="utf-8")
+    (folder / "._a.csv").write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+    definition = draft(folder).definition
+    assert definition.table is not None
+    wide = replace(definition, table={**definition.table, "file": "*.csv"})
+    assert len(outcome_by(wide, folder).utterances) == 20
 
 
 def run(*arguments: object) -> Result:

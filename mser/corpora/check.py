@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mser.containers import is_apple
 from mser.corpora.codes import nearest_label
 from mser.corpora.definition import CorpusDefinition
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.overlap import overlaps
 from mser.corpora.reader import LabelReader
-from mser.corpora.recordings import Candidate, candidates
+from mser.corpora.recordings import Listing, listing
 from mser.errors import CorpusError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -88,9 +89,9 @@ def check(definition: CorpusDefinition, corpora: Path, others: Sequence[CorpusDe
         _examples(notes, reader)
     if reader is None or not folder.is_dir():
         return Checked(definition, tuple(notes.found))
-    files = candidates(folder)
-    paths = [one.relative for one in files if not one.fault]
-    _folder(notes, folder, files)
+    there = listing(folder)
+    paths = [one.relative for one in there.files if not one.fault]
+    _folder(notes, folder, there)
     outcome = read_names(reader, paths)
     _unread(notes, outcome, paths, folder)
     _readings(notes, reader, outcome)
@@ -160,19 +161,21 @@ def unlike_example(reader: LabelReader, path: str, stated: Mapping[str, Any]) ->
     return ""
 
 
-def _folder(notes: _Notes, folder: Path, files: Sequence[Candidate]) -> None:
-    odd = [one.printable for one in files if "UTF-8" in one.fault]
+def _folder(notes: _Notes, folder: Path, there: Listing) -> None:
+    odd = [one.printable for one in there.files if "UTF-8" in one.fault]
     if odd:
         notes.add(
             "warning", f"{len(odd)} names are not UTF-8, and cannot be used: {some(odd)}; rename them", place=folder
         )
-    faulty = [one for one in files if one.fault and "UTF-8" not in one.fault]
+    faulty = [one for one in there.files if one.fault and "UTF-8" not in one.fault]
     if faulty:
         named = some([f"{one.printable} {one.fault}" for one in faulty])
         notes.add("warning", f"{len(faulty)} files cannot be used: {named}", place=folder)
     packed = sorted(_archives(folder))
     if packed:
         notes.add("warning", f"{len(packed)} archives are not unpacked: {some(packed)}", place=folder)
+    if there.remark:
+        notes.add("fact", there.remark, place=folder)
 
 
 def _archives(folder: Path) -> Iterator[str]:
@@ -181,8 +184,9 @@ def _archives(folder: Path) -> Iterator[str]:
         for name in names:
             end = next((end for end in ARCHIVES if name.lower().endswith(end)), None)
             if end and name[: -len(end)] not in folders:
-                relative = (Path(place) / name).relative_to(folder).as_posix()
-                yield os.fsencode(relative).decode("utf-8", "backslashreplace")
+                relative = PurePosixPath((Path(place) / name).relative_to(folder).as_posix())
+                if not is_apple(relative):
+                    yield os.fsencode(str(relative)).decode("utf-8", "backslashreplace")
 
 
 def _unread(notes: _Notes, outcome: Outcome, paths: Sequence[PurePosixPath], folder: Path) -> None:

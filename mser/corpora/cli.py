@@ -244,6 +244,8 @@ def _print_draft(found: Draft) -> None:
         click.echo(f"{len(outcome.unlike)} files are not read: {unlike}")
     if outcome.left_out or outcome.unmapped:
         click.echo(f"{len(outcome.left_out) + outcome.unmapped.total()} files have a label without a meaning.")
+    for remark in found.remarks:
+        click.echo(remark)
     click.echo("\nWhat names cannot tell:")
     for number, question in enumerate(found.questions, start=1):
         click.echo(f"  {number}. {question.key}: {question.text}")

@@ -13,7 +13,7 @@ from mser.config import write_text
 from mser.corpora.definition import CorpusDefinition
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, Question, composed, propose, refuse
-from mser.corpora.recordings import candidates
+from mser.corpora.recordings import Listing, listing
 from mser.corpora.tables import Sheet, sheets_of
 from mser.corpora.writing import Head, definition_text, open_questions
 from mser.errors import ConfigError, CorpusError
@@ -30,6 +30,7 @@ class Draft:
     Attributes:
         files: recordings looked at.
         outcome: what the definition makes of them.
+        remarks: lines on what was not looked at.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Draft:
     questions: tuple[Question, ...]
     files: int
     outcome: Outcome
+    remarks: tuple[str, ...] = ()
 
 
 def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -> Draft:
@@ -52,7 +54,8 @@ def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -
     """
     if language and (fault := fault_of(language)):
         raise ConfigError("This is no language.", field="--language", expected=CODE, found=f"{language}: {fault}")
-    paths = _recordings(folder)
+    there = _listing(folder)
+    paths = _recordings(folder, there)
     some = composed(paths)
     proposal = propose(some, language)
     sheets: list[Sheet] = []
@@ -68,14 +71,19 @@ def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -
     head = Head(name, called, proposal.language, licence, "" if called == name else called)
     definition = _definition(proposal, head)
     outcome = read_names(definition.reader(folder), paths)
+    remarks = tuple(filter(None, [there.remark]))
     text = definition_text(proposal, head, _examples(outcome) if proposal.table is None else {})
-    return Draft(text, definition, proposal, tuple(open_questions(proposal, head)), len(paths), outcome)
+    return Draft(text, definition, proposal, tuple(open_questions(proposal, head)), len(paths), outcome, remarks)
 
 
-def _recordings(folder: Path) -> list[PurePosixPath]:
+def _listing(folder: Path) -> Listing:
     if not folder.is_dir():
         raise CorpusError("There is no such folder.", file=folder, expected="a folder of recordings")
-    found = candidates(folder)
+    return listing(folder)
+
+
+def _recordings(folder: Path, there: Listing) -> list[PurePosixPath]:
+    found = there.files
     # Names of recordings that are yet to be converted tell as much.
     paths = [one.relative for one in found if not one.fault or "cannot be decoded" in one.fault]
     if len(paths) < 2:

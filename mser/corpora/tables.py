@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from mser.containers import is_apple
 from mser.corpora.reader import audio_stem
 
 SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt"})
@@ -51,7 +52,10 @@ def sheets_of(folder: Path, paths: Sequence[PurePosixPath]) -> list[Sheet]:
 def _tables(folder: Path) -> Iterator[Path]:
     patterns = ["/".join(["*"] * depth) for depth in range(1, DEEPEST + 1)]
     found = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
-    tables = (path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    tables = (
+        path for path in found
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not is_apple(PurePosixPath(path.relative_to(folder)))
+    )  # fmt: skip
     for number, path in enumerate(tables):
         if number == MOST_TABLES:
             return
