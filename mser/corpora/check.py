@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from mser.containers import is_apple
 from mser.corpora.codes import nearest_label
 from mser.corpora.definition import CorpusDefinition
+from mser.corpora.drafts import Doubt, speakers_to_split_by, texts_that_never_return, unanswered, unmapped_all
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.overlap import overlaps
 from mser.corpora.reader import LabelReader
@@ -64,6 +65,11 @@ class _Notes:
         where = place or self.definition.source.of(keys) or ""
         self.found.append(Finding(severity, sentence, str(where)))
 
+    def add_all(self, doubts: Iterable[Doubt]) -> None:
+        for severity, sentence, key in doubts:
+            # What is read belongs to the layout, which has no key for each field.
+            self.add(severity, sentence, key if getattr(self.definition, key, None) else _layout(self.definition))
+
 
 def check(definition: CorpusDefinition, corpora: Path, others: Sequence[CorpusDefinition] = ()) -> Checked:
     """Checks one definition, and its folder where that is there.
@@ -87,6 +93,7 @@ def check(definition: CorpusDefinition, corpora: Path, others: Sequence[CorpusDe
             )
     if reader is not None:
         _examples(notes, reader)
+    notes.add_all([*unmapped_all(definition), *unanswered(definition)])
     if reader is None or not folder.is_dir():
         return Checked(definition, tuple(notes.found))
     there = listing(folder)
@@ -96,6 +103,7 @@ def check(definition: CorpusDefinition, corpora: Path, others: Sequence[CorpusDe
     _unread(notes, outcome, paths, folder)
     _readings(notes, reader, outcome)
     _counts(notes, outcome)
+    notes.add_all([*speakers_to_split_by(definition, outcome), *texts_that_never_return(definition, outcome)])
     for overlap in overlaps(definition, others, corpora, outcome):
         notes.add("error", str(overlap), _layout(definition))
     return Checked(definition, tuple(notes.found), outcome, len(paths))
@@ -249,7 +257,8 @@ def _likely(notes: _Notes, outcome: Outcome) -> None:
             if one.fields.get(key):
                 emotions[one.fields[key]].add(one.emotion)
         single = [value for value, of in emotions.items() if len(of) == 1]
-        if single and len(outcome.emotions) > 1:
+        # Texts that never come back are said to be no texts.
+        if single and len(outcome.emotions) > 1 and not (key == "text_id" and len(emotions) == len(rows)):
             notes.add("fact", f"{len(single)} of {len(emotions)} {what} a single emotion", layout)
 
 

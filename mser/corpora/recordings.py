@@ -77,8 +77,8 @@ def listing(folder: Path) -> Listing:
             if path.suffix.lower() in LISTED:
                 found[path] = _fault(path, root)
     places = {path: PurePosixPath(path.relative_to(folder).as_posix()) for path in sorted(found)}
-    files = tuple(Candidate(path, place, found[path]) for path, place in places.items() if not is_apple(place))
-    return Listing(files, len(found) - len(files))
+    listed = tuple(Candidate(path, place, found[path]) for path, place in places.items() if not is_apple(place))
+    return Listing(listed, len(found) - len(listed))
 
 
 def _fault(path: Path, root: str) -> str:
