@@ -72,7 +72,7 @@ def corpora_group(
 
 def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     # Brackets are text here, not colours.
-    print_table(title, columns, [[escape(cell) for cell in row] for row in rows])
+    print_table(escape(title), columns, [[escape(cell) for cell in row] for row in rows])
 
 
 @corpora_group.command("show")
@@ -95,7 +95,7 @@ def page_command(file: Path, definitions: Path | None) -> None:
     """Write the catalogue into the Markdown page FILE, behind its line <!-- catalogue -->."""
     page = file.read_text(encoding="utf-8") if file.exists() else ""
     write_text(file, with_catalogue(page, load_definitions(definitions).values()))
-    console.print(f"Catalogue written: {file}", soft_wrap=True)
+    console.print(f"Catalogue written: {file}", markup=False, soft_wrap=True)
 
 
 @corpora_group.command("splits")
