@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
+import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -293,6 +295,7 @@ def test_nothing_that_looks_like_emotions_is_an_error_that_shows_what_was_seen(t
         (NAMES["alone"], "deu", ConfigError, "German is written de"),
         (NAMES["alone"], "xx", ConfigError, "no ISO 639 code"),
         (["readme.txt", "all.zip"], "de", CorpusError, "no recordings"),
+        (["a/happy.wav"], "de", CorpusError, "fewer than two recordings"),
     ],
 )
 def test_a_folder_that_cannot_be_drafted_says_what_to_do(
@@ -363,6 +366,44 @@ def test_the_command_writes_once_and_says_what_is_next(tmp_path: Path) -> None:
     elsewhere = run("new", folder, "--out", tmp_path / "b.yaml", "--corpora", tmp_path / "other", "--name", "emodb")
     assert f"put the folder, or a link to it, at {tmp_path / 'other' / 'shemo2'}" in elsewhere.output
     assert "takes its place" in elsewhere.output
+
+
+@pytest.mark.parametrize("name", ["foo.txt", "foo", ".foo.yaml", "foo.json"])
+def test_a_file_that_definitions_are_not_read_from_is_refused(tmp_path: Path, name: str) -> None:
+    found = run("new", put(tmp_path / "x", NAMES["shemo"]), "--out", tmp_path / name)
+    assert found.exit_code == 1
+    assert f"give --out {tmp_path / 'foo.yaml'}" in found.output
+    assert not (tmp_path / name).exists()
+
+
+def test_a_second_definition_of_a_name_in_a_folder_is_refused(tmp_path: Path) -> None:
+    folder, own = put(tmp_path / "x", NAMES["shemo"]), tmp_path / "own"
+    assert run("new", folder, "--out", own / "a.yml").exit_code == 0
+    (own / "broken.yaml").write_text("a: [", encoding="utf-8")
+    found = run("new", folder, "--out", own / "b.yaml")
+    assert found.exit_code == 1
+    for words in ("A definition named x is in this folder", f"also {own / 'a.yml'}", "--name"):
+        assert words in found.output
+    assert not (own / "b.yaml").exists()
+    assert run("new", folder, "--out", own / "b.yaml", "--name", "y").exit_code == 0
+
+
+def test_the_next_steps_can_be_pasted_whatever_the_paths_are(tmp_path: Path) -> None:
+    folder = put(tmp_path / "my corpora $1" / "x", NAMES["shemo"])
+    out = tmp_path / "it's mine" / "x y.yaml"
+    found = run("new", folder, "--out", out, "--corpora", folder.parent).output
+    check_line, make_line = (line for line in found.splitlines() if line.startswith(("  mser", "  make")))
+    assert shlex.split(check_line) == ["mser", "corpora", "check", str(out), "--corpora", str(folder.parent)]
+    makefile = tmp_path / "Makefile"
+    makefile.write_text("export MSER_CORPORA MSER_DEFINITIONS\nmanifest:\n\t@printenv MSER_CORPORA MSER_DEFINITIONS\n")
+    done = subprocess.run(
+        ["sh", "-c", f"make -f '{makefile}' {make_line.split('make ')[1]}"], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [str(folder.parent), str(out.parent)]
+    elsewhere = run("new", folder, "--out", out.with_name("z.yaml"), "--name", "z").output
+    assert f"or set MSER_CORPORA={shlex.quote(str(folder.parent))}" in elsewhere
+    assert "check" in elsewhere
+    assert "--corpora" not in elsewhere
 
 
 def outcome_by(definition: CorpusDefinition, folder: Path) -> Outcome:

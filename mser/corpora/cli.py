@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -257,9 +259,23 @@ def _next_steps(
     steps = ["Next: answer the questions in it, then"]
     above = folder.absolute().parent
     if above.resolve() != corpora.resolve():
-        steps.append(f"  put the folder, or a link to it, at {corpora / one.place}, or set MSER_CORPORA={above}")
-    steps.append(f"  mser corpora check {out}")
-    steps.append(f"  make manifest LANG={one.language} MSER_DEFINITIONS={out.parent}")
+        place = _quoted(corpora / one.place)
+        steps.append(f"  put the folder, or a link to it, at {place}, or set MSER_CORPORA={_quoted(above)}")
+    # What was given as an option has to be given again.
+    own = corpora != Path(os.environ.get("MSER_CORPORA") or "corpora")
+    steps.append(f"  mser corpora check {_quoted(out)}" + (f" --corpora {_quoted(corpora)}" if own else ""))
+    where = f" MSER_CORPORA={_for_make(corpora)}" if own else ""
+    steps.append(f"  make manifest LANG={one.language} MSER_DEFINITIONS={_for_make(out.parent)}{where}")
     if one.name in shipped:
         steps.append(f"mser ships a definition named {one.name}: yours takes its place. --name gives it another.")
     return steps
+
+
+def _quoted(path: Path) -> str:
+    """A path as a shell reads it back."""
+    return shlex.quote(str(path))
+
+
+def _for_make(path: Path) -> str:
+    """A path as make reads it back from a shell: it takes $ for the beginning of a variable."""
+    return shlex.quote(str(path).replace("$", "$$"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mser.config import write_text
+from mser.corpora.catalogue import is_definition, named_in
 from mser.corpora.definition import CorpusDefinition
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, Question, composed, propose, refuse
@@ -88,12 +90,13 @@ def _recordings(folder: Path, there: Listing) -> list[PurePosixPath]:
     paths = [one.relative for one in found if not one.fault or "cannot be decoded" in one.fault]
     if len(paths) < 2:
         raise CorpusError(
-            "There are no recordings in this folder.",
+            "There are fewer than two recordings in this folder." if paths
+            else "There are no recordings in this folder.",
             file=folder,
             expected="at least two, such as .wav or .flac, in it or in folders below it",
             found=f"{len(paths)}" + (f"; {found[0].printable}: {found[0].fault}" if found and found[0].fault else ""),
             hint="unpack archives first, and give the folder that holds what they held",
-        )
+        )  # fmt: skip
     return paths
 
 
@@ -156,13 +159,31 @@ def write_draft(one: Draft, path: Path) -> CorpusDefinition:
     """Writes the definition, and reads it again.
 
     Raises:
-        ConfigError: the file exists.
+        ConfigError: the file exists, is none that definitions are read from, or another one in its folder has the name.
+        DiskError: it cannot be written.
     """
+    if not is_definition(path):
+        right = path.with_name(path.name.lstrip(".") or "corpus").with_suffix(".yaml")
+        raise ConfigError(
+            "Definitions are not read from such a file.",
+            file=path,
+            field="--out",
+            expected="a name that ends in .yaml or .yml, and does not begin with a dot",
+            hint=f"give --out {shlex.quote(str(right))}",
+        )
     if path.exists():
         raise ConfigError(
             "A definition of this name exists, and is not overwritten.",
             file=path,
             hint="give another file with --out, or another --name, or remove it",
+        )
+    if (twin := named_in(path.parent, one.definition.name)) is not None:
+        raise ConfigError(
+            f"A definition named {one.definition.name} is in this folder, and two of one name are used nowhere.",
+            file=path,
+            field="name",
+            found=f"also {twin}",
+            hint="give another --name, or another folder with --out, or remove the other one",
         )
     write_text(path, one.text)
     return CorpusDefinition.from_yaml(path)
