@@ -20,7 +20,7 @@ from mser.corpora.check import check
 from mser.corpora.cli import corpora_group
 from mser.corpora.codes import label_values, load_vocabulary, nearest_label, read_word
 from mser.corpora.names import Field, views_of
-from mser.corpora.new import draft
+from mser.corpora.new import draft, write_draft
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, composed, propose
 from mser.corpora.recordings import candidates
@@ -211,6 +211,26 @@ def test_the_draft_is_a_definition_that_reads_every_name(tmp_path: Path) -> None
         fields = read.reader(folder).fields_of(PurePosixPath(name))
         assert read.emotions[fields["emotion"]] == stated["emotion"]
         assert fields["speaker"] == stated["speaker"]
+
+
+@pytest.mark.parametrize("called", ["Kannada Emotional Speech (1)", "it's [a] & b + c*", "日本語 音声", "-x", "a\xa0b"])
+def test_a_folder_of_any_name_is_drafted_and_read_again(tmp_path: Path, called: str) -> None:
+    rows = [f"{n}.wav,s{n % 4},{('Wut', 'Freude', 'Trauer')[n % 3]}" for n in range(20)]
+    folder = put(tmp_path / called, [f"{n}.wav" for n in range(20)])
+    (folder / "labels [1].csv").write_text("file,speaker,emotion\n" + "\n".join(rows), encoding="utf-8")
+    path = tmp_path / "d.yaml"
+    write_draft(draft(folder), path)
+    definition = CorpusDefinition.from_yaml(path)
+    assert (definition.place, definition.title) == (called, called)
+    assert len(outcome_by(definition, tmp_path / definition.place).utterances) == 20
+    assert not check(definition, tmp_path).faulty
+
+
+@pytest.mark.parametrize("called", [".hidden", "a\\b", "a\nb"])
+def test_a_folder_that_no_definition_can_name_is_at_fault_itself(tmp_path: Path, called: str) -> None:
+    with pytest.raises(CorpusError, match="cannot name this folder") as error:
+        draft(put(tmp_path / called, NAMES["speaker-emotion"]))
+    assert "rename it" in str(error.value.hint)
 
 
 def test_questions_and_guesses_stand_at_their_keys(tmp_path: Path) -> None:

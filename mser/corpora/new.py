@@ -13,6 +13,7 @@ from typing import Any
 from mser.config import write_text
 from mser.corpora.catalogue import is_definition, named_in
 from mser.corpora.definition import CorpusDefinition
+from mser.corpora.fields import FOLDER_NAME, is_folder_name
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, Question, composed, propose, refuse
 from mser.corpora.recordings import Listing, listing
@@ -67,8 +68,7 @@ def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -
     if proposal is None:
         raise refuse(some, folder, _columns(sheets))
     proposal = _with_language(proposal, folder)
-    # A link is known by its own name, not by that of what it leads to.
-    called = Path(os.path.abspath(folder)).name
+    called = _name_of(folder)
     name = name or re.sub(r"[^\w.-]+", "_", called).strip("_.").lower() or "corpus"
     head = Head(name, called, proposal.language, licence, "" if called == name else called)
     definition = _definition(proposal, head)
@@ -82,6 +82,24 @@ def _listing(folder: Path) -> Listing:
     if not folder.is_dir():
         raise CorpusError("There is no such folder.", file=folder, expected="a folder of recordings")
     return listing(folder)
+
+
+def _name_of(folder: Path) -> str:
+    """What a folder is called; a link by its own name, not by that of what it leads to.
+
+    Raises:
+        CorpusError: no definition could name it.
+    """
+    called = Path(os.path.abspath(folder)).name
+    if not is_folder_name(called):
+        raise CorpusError(
+            "A definition cannot name this folder.",
+            file=os.fsencode(folder).decode("utf-8", "backslashreplace"),
+            expected=FOLDER_NAME,
+            found=ascii(called),
+            hint="rename it, or make a link to it under another name and give that",
+        )
+    return called
 
 
 def _recordings(folder: Path, there: Listing) -> list[PurePosixPath]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,8 @@ def _proposal(roles: Roles, language: str, sheet: Sheet | None) -> Proposal:
 
 
 def _table_of(sheet: Sheet, columns: Mapping[str, str]) -> dict[str, object]:
-    found: dict[str, object] = {"file": sheet.file, "path": sheet.path}
+    # A definition may name several files with * and the like; this is one.
+    found: dict[str, object] = {"file": glob.escape(sheet.file), "path": sheet.path}
     found |= {"by": "name"} if sheet.by_name else {}
     found |= {"delimiter": sheet.delimiter} if sheet.delimiter != "," else {}
     found |= {"encoding": sheet.encoding} if sheet.encoding != ENCODINGS[0] else {}
