@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import random
 import shlex
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +22,7 @@ from mser.corpora.check import check
 from mser.corpora.cli import corpora_group
 from mser.corpora.codes import label_values, load_vocabulary, nearest_label, read_word
 from mser.corpora.names import Field, views_of
-from mser.corpora.new import draft, write_draft
+from mser.corpora.new import Draft, draft, write_draft
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, composed, propose
 from mser.corpora.recordings import candidates
@@ -283,6 +285,91 @@ def test_a_table_is_used_where_names_do_not_tell(tmp_path: Path) -> None:
     path = tmp_path / "d.yaml"
     path.write_text(found.text, encoding="utf-8")
     assert CorpusDefinition.from_yaml(path).table == found.definition.table
+
+
+ROWS = [(f"{n}.wav", f"s{n % 4}", ("Wut", "Freude", "Trauer")[n % 3]) for n in range(40)]
+
+
+def tabled(folder: Path, tables: dict[str, list[tuple[str, ...]]], encoding: str = "utf-8") -> Path:
+    """Recordings whose names tell nothing, and tables of them."""
+    put(folder, [row[0] for row in ROWS])
+    for name, rows in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(map(",".join, [("file", "speaker", "emotion"), *rows])) + "\n"
+        (folder / name).write_text(text, encoding=encoding)
+    return folder
+
+
+def read_again(one: Draft, folder: Path) -> Outcome:
+    """What the written definition reads."""
+    path = folder.with_name("again.yaml")
+    path.write_text(one.text, encoding="utf-8")
+    return outcome_by(CorpusDefinition.from_yaml(path), folder)
+
+
+@pytest.mark.parametrize("filled", [1.0, 0.85, 0.55])
+def test_a_column_of_speakers_counts_where_it_is_filled(tmp_path: Path, filled: float) -> None:
+    rows = [(file, who if n < filled * len(ROWS) else "", one) for n, (file, who, one) in enumerate(ROWS)]
+    found = draft(tabled(tmp_path / "x", {"a.csv": rows}))
+    assert found.definition.table is not None
+    assert found.definition.table["columns"]["speaker"] == "speaker"
+    assert len(read_again(found, tmp_path / "x").utterances) == filled * len(ROWS)
+    # The same where the table lacks the rows.
+    found = draft(tabled(tmp_path / "y", {"a.csv": [row for row in rows if row[1]]}))
+    assert found.outcome.speakers == {"s0", "s1", "s2", "s3"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "utf-32", "cp1252"])
+def test_the_encoding_of_a_table_is_known_by_its_mark(tmp_path: Path, encoding: str) -> None:
+    rows = [(file, who, one.replace("Wut", "Ärger")) for file, who, one in ROWS]
+    folder = tabled(tmp_path / "x", {"a.csv": rows}, encoding)
+    if encoding == "utf-16-le":
+        with pytest.raises(CorpusError, match="looks like emotions"):
+            draft(folder, language="de")
+        (folder / "a.csv").write_bytes(codecs.BOM_UTF16_LE + (folder / "a.csv").read_bytes())
+    outcome = read_again(draft(folder), folder)
+    assert (len(outcome.utterances), outcome.speakers) == (40, {"s0", "s1", "s2", "s3"})
+    assert set(outcome.emotions) == {"anger", "happiness", "sadness"}
+
+
+@pytest.mark.parametrize(
+    ("names", "table"),
+    [
+        (("dev.csv", "train.csv"), {"file": "*.csv"}),
+        (("dev.csv", "train.csv", "other.csv"), {"files": {"dev.csv": "file", "train.csv": "file"}}),
+        (("s_1.csv", "s_2.csv", "other.csv"), {"file": "s_*.csv"}),
+        (("a/meta.csv", "b/meta.csv", "other.csv"), {"file": "*/meta.csv"}),
+        (("meta/a [1].csv", "b.csv"), {"file": "**/*.csv"}),
+    ],
+)  # fmt: skip
+def test_tables_of_equal_heads_are_read_together(tmp_path: Path, names: tuple[str, ...], table: dict[str, Any]) -> None:
+    folder = tabled(tmp_path / "x", {names[0]: ROWS[:19], names[1]: ROWS[19:]})
+    if "other.csv" in names:
+        (folder / "other.csv").write_text("word,number\na,1\n", encoding="utf-8")
+    found = draft(folder)
+    assert found.definition.table is not None
+    assert {key: found.definition.table[key] for key in table} == table
+    outcome = read_again(found, folder)
+    assert (len(outcome.utterances), len(outcome.speakers), outcome.unlike) == (40, 4, [])
+
+
+def test_tables_that_are_not_used_are_named_with_the_reason(tmp_path: Path) -> None:
+    folder = tabled(tmp_path / "x", {"a.csv": ROWS, "sub/few.csv": []})
+    (folder / "part.tsv").write_text("file\tnote\n" + "".join(f"{n}.wav\tx\n" for n in range(5)), encoding="utf-8")
+    (folder / "again.csv").write_text("clip,note\n" + "".join(f"{n}.wav,x\n" for n in range(40)), encoding="utf-8")
+    (folder / "labels.xlsx").touch()
+    for name in ("readme.txt", "terms.txt"):
+        (folder / name).write_text("This is,\nas you see, a text.\n", encoding="utf-8")
+    assert set(draft(folder).remarks) == {
+        "Table not used: sub/few.csv: it has no rows below its head",
+        "Table not used: part.tsv: its column file names 5 of 40 recordings",
+        "Table not used: again.csv: a.csv is used",
+        "Table not used: labels.xlsx: .xlsx is not read; export it as .csv",
+        "Tables not used: readme.txt, terms.txt: no column names recordings",
+    }
+    told = put(tmp_path / "y", NAMES["speaker-emotion"])
+    (told / "a.csv").touch()
+    assert draft(told).remarks == ("Table not used: a.csv: names of recordings tell emotion and speaker",)
 
 
 def test_a_table_and_names_together(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mser.corpora.fields import FOLDER_NAME, is_folder_name
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, Question, composed, propose, refuse
 from mser.corpora.recordings import Listing, listing
-from mser.corpora.tables import Sheet, sheets_of
+from mser.corpora.tables import Sheet, Tables, lines_of, table_names, tables_of
 from mser.corpora.writing import Head, definition_text, open_questions
 from mser.errors import ConfigError, CorpusError
 from mser.languages import CODE, code_of, fault_of, name_of
@@ -61,19 +61,19 @@ def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -
     paths = _recordings(folder, there)
     some = composed(paths)
     proposal = propose(some, language)
-    sheets: list[Sheet] = []
+    tables: Tables | None = None
     if proposal is None or proposal.speaker is not None:
-        sheets = sheets_of(folder, some)
-        proposal = propose(some, language, sheets)
+        tables = tables_of(folder, some)
+        proposal = propose(some, language, tables.sheets)
     if proposal is None:
-        raise refuse(some, folder, _columns(sheets))
+        raise refuse(some, folder, _columns(tables.sheets if tables else ()))
     proposal = _with_language(proposal, folder)
     called = _name_of(folder)
     name = name or re.sub(r"[^\w.-]+", "_", called).strip("_.").lower() or "corpus"
     head = Head(name, called, proposal.language, licence, "" if called == name else called)
     definition = _definition(proposal, head)
     outcome = read_names(definition.reader(folder), paths)
-    remarks = tuple(filter(None, [there.remark]))
+    remarks = (*filter(None, [there.remark]), *lines_of(_unused(folder, proposal, tables)))
     text = definition_text(proposal, head, _examples(outcome) if proposal.table is None else {})
     return Draft(text, definition, proposal, tuple(open_questions(proposal, head)), len(paths), outcome, remarks)
 
@@ -120,10 +120,19 @@ def _recordings(folder: Path, there: Listing) -> list[PurePosixPath]:
 
 def _columns(sheets: Sequence[Sheet]) -> dict[str, str]:
     return {
-        f"{sheet.file}, column {column}": ", ".join(sorted({value for value in values if value})[:6])
+        f"{sheet.title}, column {column}": ", ".join(sorted({value for value in values if value})[:6])
         for sheet in sheets
         for column, values in sheet.columns.items()
     }
+
+
+def _unused(folder: Path, proposal: Proposal, tables: Tables | None) -> dict[str, str]:
+    """The tables that a proposal does not read -> why."""
+    if tables is None:
+        return dict.fromkeys(table_names(folder), "names of recordings tell emotion and speaker")
+    why = f"{proposal.sheet.title} is used" if proposal.sheet else "no column tells more than names do"
+    others = [file for sheet in tables.sheets if sheet is not proposal.sheet for file in sheet.files]
+    return {**tables.unusable, **dict.fromkeys(others, why)}
 
 
 def _with_language(proposal: Proposal, folder: Path) -> Proposal:

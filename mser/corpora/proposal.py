@@ -49,6 +49,7 @@ class Proposal:
         language: that the words for emotions say is spoken; empty where they do not.
         labelling: what the source labels mean.
         speaker: of all recordings, where nothing tells speakers apart.
+        sheet: the tables that it reads.
     """
 
     labelling: Labelling
@@ -59,6 +60,7 @@ class Proposal:
     table: Mapping[str, object] | None = None
     speaker: str | None = None
     genders: Mapping[str, str] = field(default_factory=dict)
+    sheet: Sheet | None = None
 
 
 def composed(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
@@ -97,12 +99,14 @@ def _proposal(roles: Roles, language: str, sheet: Sheet | None) -> Proposal:
         table=_table_of(sheet, table) if sheet and table else None,
         speaker=None if roles.speaker else "unknown",
         genders=roles.genders,
+        sheet=sheet if table else None,
     )
 
 
 def _table_of(sheet: Sheet, columns: Mapping[str, str]) -> dict[str, object]:
-    # A definition may name several files with * and the like; this is one.
-    found: dict[str, object] = {"file": glob.escape(sheet.file), "path": sheet.path}
+    found: dict[str, object] = {"file": sheet.pattern, "path": sheet.path}
+    if not sheet.pattern:
+        found = {"files": {glob.escape(file): sheet.path for file in sheet.files}}
     found |= {"by": "name"} if sheet.by_name else {}
     found |= {"delimiter": sheet.delimiter} if sheet.delimiter != "," else {}
     found |= {"encoding": sheet.encoding} if sheet.encoding != ENCODINGS[0] else {}

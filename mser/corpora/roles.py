@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import log10
 
 from mser.corpora.codes import Labelling, genders_of, label_values, load_vocabulary
-from mser.corpora.names import SHARE, Field, View
+from mser.corpora.names import Field, View
 
 #: Distinct values of a field beyond which it is no emotion.
 MOST_EMOTIONS = 40
@@ -103,7 +103,6 @@ def _speaker(fields: Sequence[Field], emotion: Field) -> tuple[Field | None, flo
     possible = [
         one for one in fields
         if not one.overlaps(emotion) and 2 <= len(one.counts) <= len(one.values) / 2 and _may_be_a_name(one, emotion)
-        and (one.view.level >= 0 or one.counts.total() >= SHARE * len(one.values))
     ]  # fmt: skip
     partitions: dict[tuple[int, ...], set[int]] = defaultdict(set)
     shapes = {id(one): _partition(one.values) for one in possible}
@@ -159,7 +158,9 @@ def speaker_score(one: Field, emotion: Field, agreed: bool) -> float:
         called = bool(HEADS["speaker"].fullmatch(one.view.column))
         other = any(HEADS[kind].fullmatch(one.view.column) for kind in ("text", "emotion", "other"))
         known = genders_of(set(one.counts)) is not None
-        return 0.5 * crossing + 0.6 * called - 0.6 * (other and not called) - 0.8 * known
+        # A column that is called so is the speaker where it is filled; another has to be filled as the emotion is.
+        lacking = 0.0 if called else 1 - pairs.total() / emotion.counts.total()
+        return 0.5 * crossing + 0.6 * called - 0.6 * (other and not called) - 0.8 * known - lacking
     alone = one.first and len(Field(one.view, one.stop, len(one.view.pieces)).counts) <= 1
     sample = _sample(one)
     score = 0.5 * crossing + 0.3 * agreed + 0.2 * (one.first and one.view.level == 0)
