@@ -162,6 +162,32 @@ def test_names_with_separators_in_their_labels_are_read() -> None:
     assert "pleasant_surprise|angry|happy|sad" in found.pattern
 
 
+VIETNAMESE = ["giận dữ", "vui vẻ", "buồn", "bình thường"]
+
+
+@pytest.mark.parametrize("scheme", ["{who}/{one}/{number}", "{who}_{one}_{number}", "{one}/{who}_{number}"])
+@pytest.mark.parametrize("words", [VIETNAMESE, ["angry", "happy", "sad", "no emotion"], ["Wut", "kalte Wut", "Trauer"]])
+def test_no_emotion_is_lost_for_having_another_number_of_words(tmp_path: Path, scheme: str, words: list[str]) -> None:
+    names = [
+        scheme.format(who=who, one=one, number=number) + ".wav" for who in ("an", "binh", "chi") for one in words
+        for number in range(1, 6)
+    ]  # fmt: skip
+    found = draft(put(tmp_path / "x", names), language="vi")
+    outcome = found.outcome
+    assert len(outcome.utterances) + len(outcome.left_out) == len(names)
+    assert outcome.speakers == {"an", "binh", "chi"}
+    if words is VIETNAMESE:
+        assert outcome.emotions == {"anger": 15, "happiness": 15, "sadness": 15, "neutral": 15}
+
+
+def test_files_that_are_not_read_are_asked_about_where_they_tell_emotions(tmp_path: Path) -> None:
+    names = [f"{who}_{one}_{n}.wav" for who in "abc" for one in ("angry", "happy", "fear") for n in range(9)]
+    found = draft(put(tmp_path / "x", [*names, "sad1.wav", "sad 2.wav", "noise.wav"]), language="en")
+    (asked,) = (one.text for one in found.questions if "sad" in one.text)
+    assert "files that are not read, with 'sad' (sadness) in 2, such as sad" in asked
+    assert "What is the scheme of files that are not read" in " ".join(found.text.replace("\n#  ", "").split())
+
+
 def test_folders_take_part_in_no_field_of_another_shape() -> None:
     views = views_of([PurePosixPath(name) for name in NAMES["shemo"]])
     fields = [Field(views[0], start, stop) for start, stop in views[0].spans()]
@@ -172,6 +198,8 @@ def test_folders_take_part_in_no_field_of_another_shape() -> None:
 @pytest.mark.parametrize(
     ("word", "label"),
     [("ANGRY", "anger"), ("Ärger", "anger"), ("tristesse", "sadness"), ("neutr", "neutral"), ("hapy", "happiness"),
+     ("giận dữ", "anger"), ("vui_ve", "happiness"), ("sợ hãi", "fear"), ("kalte Wut", "anger"),
+     ("sad_angry", None), ("sad_01", None),
      ("blorp", None), ("01", None), ("f", None)],
 )  # fmt: skip
 def test_words_of_several_languages_are_read(word: str, label: str | None) -> None:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
+from mser.corpora.codes import words_in
 from mser.corpora.definition import CorpusDefinition
 from mser.corpora.outcome import Outcome
+from mser.corpora.proposal import Question
 from mser.corpora.writing import ASKED, QUESTION
 
 #: A test, a dev and a training speaker.
 LEAST_SPEAKERS = 3
+#: Words that are shown of those that are lost.
+SHOWN = 3
 #: Keys that a proposal leaves open.
 OPEN = ("licence", "citation", "get")
 #: Severity, sentence, key of the definition that it belongs to.
 Doubt = tuple[str, str, str]
+
+
+def lost_emotions(outcome: Outcome) -> Iterator[Question]:
+    """What is to be asked of files that are not read, though their names hold words for emotions."""
+    found: dict[tuple[str, str], list[PurePosixPath]] = defaultdict(list)
+    for path, _ in outcome.unlike:
+        for told in {told for part in path.with_suffix("").parts for told in words_in(part)}:
+            found[told].append(path)
+    told = [
+        f"{word!r} ({label}) in {len(paths)}, such as {paths[0]}"
+        for (word, label), paths in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
+    if told:
+        more = f"; and {len(told) - SHOWN} words more" if len(told) > SHOWN else ""
+        yield Question(
+            "pattern", f"What is the scheme of files that are not read, with {'; '.join(told[:SHOWN])}{more}?"
+        )
 
 
 def unanswered(definition: CorpusDefinition) -> Iterator[Doubt]:

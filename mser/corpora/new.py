@@ -13,6 +13,7 @@ from typing import Any
 from mser.config import write_text
 from mser.corpora.catalogue import is_definition, named_in
 from mser.corpora.definition import CorpusDefinition
+from mser.corpora.drafts import lost_emotions
 from mser.corpora.fields import FOLDER_NAME, is_folder_name
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, Question, composed, propose, refuse
@@ -73,6 +74,8 @@ def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -
     head = Head(name, called, proposal.language, licence, "" if called == name else called)
     definition = _definition(proposal, head)
     outcome = read_names(definition.reader(folder), paths)
+    if "(?P<emotion>" in (proposal.pattern or ""):
+        proposal = replace(proposal, questions=(*proposal.questions, *lost_emotions(outcome)))
     remarks = (*filter(None, [there.remark]), *lines_of(_unused(folder, proposal, tables)))
     text = definition_text(proposal, head, _examples(outcome) if proposal.table is None else {})
     return Draft(text, definition, proposal, tuple(open_questions(proposal, head)), len(paths), outcome, remarks)

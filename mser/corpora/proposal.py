@@ -249,7 +249,7 @@ def label_questions(labelling: Labelling, language: str) -> list[Question]:
             found.append(
                 Question(f"emotions.{value}", f"What does label {value!r} mean? It is left out until it is mapped.")
             )
-        elif one.how in ("beginning", "near"):
+        elif one.how in ("part", "beginning", "near"):
             found.append(Question(f"emotions.{value}", f"Does label {value!r} mean {one.label}?"))
     return found
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import log10
 
-from mser.corpora.codes import Labelling, genders_of, label_values, load_vocabulary
-from mser.corpora.names import Field, View
+from mser.corpora.codes import Labelling, genders_of, label_values, load_vocabulary, words_in
+from mser.corpora.names import ANYTHING, Field, View
 
 #: Distinct values of a field beyond which it is no emotion.
 MOST_EMOTIONS = 40
@@ -84,7 +84,12 @@ def emotion_score(one: Field, labelling: Labelling) -> float:
     if one.view.column and labelling.score:
         return labelling.score * share + 0.1 * bool(HEADS["emotion"].fullmatch(one.view.column))
     alone = 0.03 * one.view.whole_runs(one.start, one.stop) + 0.03 * one.view.whole_token(one.start, one.stop)
-    return labelling.score * share + (alone if labelling.score else 0)
+    # An emotion that is lost is worse than one that has to be asked about.
+    lost = sum(files for text, files in one.lost.items() if any(words_in(text))) / len(one.values)
+    # Words of a label that another field gets make that one wrong, too.
+    outside = (*one.view.pieces[: one.start], *one.view.pieces[one.stop :])
+    torn = 0.1 * any(piece.regex == ANYTHING for piece in outside)
+    return labelling.score * share + (alone - 2 * lost - torn if labelling.score else 0)
 
 
 def _emotions(fields: Iterable[Field], language: str) -> list[tuple[float, Field, Labelling]]:
