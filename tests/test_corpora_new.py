@@ -318,12 +318,14 @@ def test_a_table_is_used_where_names_do_not_tell(tmp_path: Path) -> None:
 ROWS = [(f"{n}.wav", f"s{n % 4}", ("Wut", "Freude", "Trauer")[n % 3]) for n in range(40)]
 
 
-def tabled(folder: Path, tables: dict[str, list[tuple[str, ...]]], encoding: str = "utf-8") -> Path:
+def tabled(
+    folder: Path, tables: dict[str, list[tuple[str, ...]]], encoding: str = "utf-8", head: str = "emotion"
+) -> Path:
     """Recordings whose names tell nothing, and tables of them."""
     put(folder, [row[0] for row in ROWS])
     for name, rows in tables.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        text = "\n".join(map(",".join, [("file", "speaker", "emotion"), *rows])) + "\n"
+        text = "\n".join(map(",".join, [("file", "speaker", head), *rows])) + "\n"
         (folder / name).write_text(text, encoding=encoding)
     return folder
 
@@ -421,6 +423,58 @@ def test_nothing_that_looks_like_emotions_is_an_error_that_shows_what_was_seen(t
     assert "name, part 1 of 2: jo, mia" in str(error.value.found)
     assert "list.csv, column score: 0, 1" in str(error.value.found)
     assert "(?P<emotion>" in str(error.value.hint)
+
+
+SWAHILI = ["hasira", "furaha", "huzuni", "kawaida"]
+
+
+@pytest.mark.parametrize("labels_of", [SWAHILI, list("012345"), [*SWAHILI, "neutral"]])
+@pytest.mark.parametrize("head", ["emotion", "Label", "mood"])
+def test_a_column_that_is_called_emotion_is_it_whatever_it_holds(
+    tmp_path: Path, labels_of: list[str], head: str
+) -> None:
+    rows = [(f"{n}.wav", f"s{n % 3}", labels_of[n % len(labels_of)]) for n in range(40)]
+    folder = tabled(tmp_path / "x", {"a.csv": rows}, head=head)
+    found = draft(folder, language="sw")
+    read = read_again(found, folder)
+    assert found.definition.table is not None
+    assert found.definition.table["columns"] == {"speaker": "speaker", "emotion": head}
+    unknown = set(labels_of) - {"neutral"}
+    assert {one.key for one in found.questions} >= {f"emotions.{label}" for label in unknown}
+    assert (len(read.utterances) + len(read.left_out), read.unlike) == (40, [])
+    assert all(f"{label}: null  # ?" in found.text.replace("'", "") for label in unknown)
+
+
+def test_where_the_emotion_stands_can_be_said(tmp_path: Path) -> None:
+    names = [f"{who}/{one}/{n}.wav" for who in ("s1", "s2", "s3") for one in SWAHILI for n in range(5)]
+    folder = put(tmp_path / "x", names)
+    with pytest.raises(CorpusError, match="looks like emotions") as error:
+        draft(folder, language="sw")
+    assert "folder: furaha, hasira, huzuni, kawaida" in str(error.value.found)
+    assert "--emotion 'folder'" in str(error.value.hint)
+    with pytest.raises(CorpusError, match="No emotions stand at 'nowhere'") as error:
+        draft(folder, language="sw", emotion="nowhere")
+    assert "folder: furaha, hasira, huzuni, kawaida" in str(error.value.found)
+    found = draft(folder, language="sw", emotion="folder")
+    assert found.definition.emotions == dict.fromkeys(SWAHILI)
+    assert (len(found.outcome.left_out), found.outcome.unlike) == (60, [])
+    given = ("new", folder, "--language", "sw", "--emotion", "folder", "--out", tmp_path / "d.yaml")
+    assert "60 files have a label without a meaning" in run(*given).output
+    assert "every label is left out" in run("check", tmp_path / "d.yaml", "--corpora", tmp_path).output
+
+
+def test_a_column_of_any_head_can_be_the_emotion(tmp_path: Path) -> None:
+    folder = tabled(
+        tmp_path / "x", {"a.csv": [(file, who, str(n % 3)) for n, (file, who, _) in enumerate(ROWS)]}, head="q7"
+    )
+    with pytest.raises(CorpusError) as error:
+        draft(folder, language="sw")
+    assert '`table: {"file": "a.csv", "path": "file", "columns": {"speaker": "COLUMN", "emotion": "COLUMN"}}`' in str(
+        error.value.hint
+    )
+    found = draft(folder, language="sw", emotion="q7")
+    assert found.definition.table is not None
+    assert found.definition.table["columns"] == {"speaker": "speaker", "emotion": "q7"}
 
 
 @pytest.mark.parametrize(

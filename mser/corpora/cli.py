@@ -204,15 +204,23 @@ def _print_finding(one: Finding) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", default="", help="Of the corpus; the folder's if not given.")
 @click.option("--language", default="", help="That is spoken (ISO 639); guessed where the labels' words tell it.")
+@click.option("--emotion", default="", help='Where it stands: a column of a table, or "folder", "name, part 2 of 3".')
 @click.option("--licence", default="", help="Terms of use, an SPDX identifier where there is one.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File; <MSER_DEFINITIONS>/<name>.yaml.")
 @definitions_option
 @corpora_option
 def new_command(
-    folder: Path, name: str, language: str, licence: str, out: Path | None, definitions: Path | None, corpora: Path
+    folder: Path,
+    name: str,
+    language: str,
+    emotion: str,
+    licence: str,
+    out: Path | None,
+    definitions: Path | None,
+    corpora: Path,
 ) -> None:
     """Propose a definition for the recordings in FOLDER, by their names and tables beside them."""
-    found = draft(folder, name, language, licence)
+    found = draft(folder, name, language, licence, emotion)
     if out is None:
         out = (definitions or Path("definitions")) / f"{found.definition.name}.yaml"
     write_draft(found, out)

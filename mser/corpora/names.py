@@ -124,6 +124,20 @@ class Field:
         return ", ".join(shown) + (f", ... ({len(self.counts)})" if len(self.counts) > len(shown) else "")
 
 
+def place_of(one: Field) -> str:
+    """Where a field stands, for people."""
+    level = one.view.level
+    if one.view.column:
+        return f"column {one.view.column}"
+    part = "name" if level == 0 else "folder" if level == 1 else f"folder {level} above the file"
+    tokens = [piece.token for piece in one.view.pieces]
+    if len(one.pieces) == len(tokens):
+        return part
+    word = f"{part}, part {tokens[one.start] + 1} of {max(tokens) + 1}" if max(tokens) else part
+    whole = one.view.whole_token(one.start, one.stop)
+    return word if whole else f"{word}, {'the start' if one.first else 'within'}"
+
+
 def views_of(paths: Sequence[PurePosixPath]) -> list[View]:
     """Every way of taking the levels of the paths apart that fits most of them; the likeliest of a level first."""
     depths = sorted(len(path.parts) - 1 for path in paths)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +17,7 @@ from mser.corpora.fields import FOLDER_NAME, is_folder_name
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, Question, composed, propose, refuse
 from mser.corpora.recordings import Listing, listing
-from mser.corpora.tables import Sheet, Tables, lines_of, table_names, tables_of
+from mser.corpora.tables import Tables, lines_of, table_names, tables_of
 from mser.corpora.writing import Head, definition_text, open_questions
 from mser.errors import ConfigError, CorpusError
 from mser.languages import CODE, code_of, fault_of, name_of
@@ -46,14 +45,15 @@ class Draft:
     remarks: tuple[str, ...] = ()
 
 
-def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -> Draft:
+def draft(folder: Path, name: str = "", language: str = "", licence: str = "", emotion: str = "") -> Draft:
     """Proposes a definition by the names of the recordings in a folder, and tables that lie beside them.
 
     Args:
         language: that is spoken; guessed where the emotions' words tell it.
+        emotion: where it stands: a column of a table, or a place in the names as refusals and drafts say it.
 
     Raises:
-        CorpusError: there are no recordings, or nothing in their names looks like emotions.
+        CorpusError: there are no recordings, or nothing in their names or tables looks like emotions.
         ConfigError: the language is no ISO 639 code, or is not given and cannot be guessed.
     """
     if language and (fault := fault_of(language)):
@@ -61,13 +61,13 @@ def draft(folder: Path, name: str = "", language: str = "", licence: str = "") -
     there = _listing(folder)
     paths = _recordings(folder, there)
     some = composed(paths)
-    proposal = propose(some, language)
+    proposal = propose(some, language, emotion=emotion)
     tables: Tables | None = None
     if proposal is None or proposal.speaker is not None:
         tables = tables_of(folder, some)
-        proposal = propose(some, language, tables.sheets)
+        proposal = propose(some, language, tables.sheets, emotion)
     if proposal is None:
-        raise refuse(some, folder, _columns(tables.sheets if tables else ()))
+        raise refuse(some, folder, tables, emotion)
     proposal = _with_language(proposal, folder)
     called = _name_of(folder)
     name = name or re.sub(r"[^\w.-]+", "_", called).strip("_.").lower() or "corpus"
@@ -121,14 +121,6 @@ def _recordings(folder: Path, there: Listing) -> list[PurePosixPath]:
     return paths
 
 
-def _columns(sheets: Sequence[Sheet]) -> dict[str, str]:
-    return {
-        f"{sheet.title}, column {column}": ", ".join(sorted({value for value in values if value})[:6])
-        for sheet in sheets
-        for column, values in sheet.columns.items()
-    }
-
-
 def _unused(folder: Path, proposal: Proposal, tables: Tables | None) -> dict[str, str]:
     """The tables that a proposal does not read -> why."""
     if tables is None:
@@ -148,12 +140,13 @@ def _with_language(proposal: Proposal, folder: Path) -> Proposal:
         question = Question("language", f"Is the language {name_of(named[0])}, as the folder is named?")
         return replace(proposal, language=named[0], questions=(question, *proposal.questions))
     labels = ", ".join(sorted(proposal.labelling.readings))
+    known = "used in corpora of many languages" if any(proposal.labelling.readings.values()) else "not known"
     raise ConfigError(
         "The language of this corpus cannot be guessed.",
         file=folder,
         field="--language",
         expected=CODE,
-        found=f"labels that are used in corpora of many languages: {labels}",
+        found=f"labels that are {known}: {labels}",
         hint="say which is spoken: --language de, for instance",
     )
 
