@@ -26,11 +26,11 @@ def lost_emotions(outcome: Outcome) -> Iterator[Question]:
     """What is to be asked of files that are not read, though their names hold words for emotions."""
     found: dict[tuple[str, str], list[PurePosixPath]] = defaultdict(list)
     for path, _ in outcome.unlike:
-        for told in {told for part in path.with_suffix("").parts for told in words_in(part)}:
-            found[told].append(path)
+        for word in {word for part in path.with_suffix("").parts for word in words_in(part)}:
+            found[word].append(path)
     told = [
         f"{word!r} ({label}) in {len(paths)}, such as {paths[0]}"
-        for (word, label), paths in sorted(found.items(), key=lambda item: -len(item[1]))
+        for (word, label), paths in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
     if told:
         more = f"; and {len(told) - SHOWN} words more" if len(told) > SHOWN else ""
