@@ -15,7 +15,7 @@ from mser.cores import usable_cores
 from mser.corpora import CorpusDefinition, LabelReader, corpora_of
 from mser.corpora.check import far_off, misreadings
 from mser.corpora.overlap import overlaps
-from mser.corpora.recordings import Candidate, candidates
+from mser.corpora.recordings import Candidate, listing
 from mser.errors import AudioError, CorpusError
 from mser.manifest import Manifest, Rejected, Utterance
 
@@ -32,8 +32,8 @@ class Scan:
     Attributes:
         rejected: files that cannot be used, with reasons.
         left_out: utterances whose emotion the definition maps to null, and files that it skips.
-        warnings: signs that the definition reads something wrong, differences from the published counts, and recordings
-            that hold the same samples.
+        warnings: files of macOS that are left out, signs that the definition reads something wrong, differences from
+            the published counts, and recordings that hold the same samples.
     """
 
     manifest: Manifest
@@ -119,7 +119,8 @@ def scan(
         CorpusError: no usable file in the corpus's folder.
     """
     folder = corpora / definition.place
-    files = candidates(folder)
+    there = listing(folder)
+    files = there.files
     reader = definition.reader(folder)
     utterances: dict[str, Utterance] = {}
     rejected: list[Rejected] = []
@@ -149,6 +150,7 @@ def scan(
     manifest = Manifest(definition.name, definition.language, rows, definition.fingerprint, definition.folder or "")
     doubts = misreadings(reader, [file.relative for file in files if not file.fault])
     warnings = (
+        *([f"{definition.name}: {there.remark}"] if there.remark else []),
         *(f"{definition.name}: {doubt}; `mser corpora check {definition.name}` says where" for doubt in doubts),
         *differences(definition, rows),
         *duplicates(definition.name, rows),

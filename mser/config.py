@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-from mser.errors import ConfigError
+from mser.errors import ConfigError, DiskError
 
 #: Corpus definitions, labels and the upstream registry lie beside the package,
 #: in a checkout as in an installation.
@@ -222,26 +222,40 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Without the fsync the new name could be on the disk before the content, and a power cut between the two would leave
     half a file under it.
+
+    Raises:
+        DiskError: the file, or a folder above it, cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        # A folder above it may be what stands in the way.
+        other = f": {error.filename}" if error.filename and Path(error.filename) != partial else ""
+        raise DiskError(
+            "A file cannot be written.",
+            file=path,
+            found=f"{error.strerror or error}{other}",
+            hint="make room, or give another place that can be written to; then run the same command again",
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        # On a disk that is read-only, or where a file stands for a folder, there is nothing to remove.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all; raises DiskError where it cannot be written."""
     with written_whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
+    """Writes JSON whole or not at all; raises DiskError where it cannot be written."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 

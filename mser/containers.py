@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import BinaryIO
 
 #: Suffixes of the containers libsndfile reads.
@@ -23,6 +24,9 @@ FOREIGN_SUFFIXES = frozenset(
     ".m4a .m4b .aac .adts .wma .amr .awb .webm .weba .mp4 .m4v .mov .mkv .mka .avi .flv .wmv .mpg .mpeg .3gp .3g2 "
     ".mp1 .mp2 .ac3 .dts .ra .rm .ape .wv .tta .mpc .spx .shn .alac .dss .raw .pcm".split()
 )
+#: What macOS leaves beside files on other disks, and in archives (AppleDouble): a file of its own for each of them,
+#: with the same suffix and no sound.
+APPLE_FOLDER, APPLE_PREFIX = "__MACOSX", "._"
 #: Sizes from here on stand for "not known": programs that write into a pipe cannot go back to fill in the size.
 OPEN_ENDED = 0x7FFF0000
 #: More chunks before the sound are no recording's.
@@ -52,6 +56,15 @@ class Sound:
     promised: int | None
     there: int
     size_at: int | None = None
+
+
+def is_apple(relative: PurePath) -> bool:
+    """Whether a file is one that macOS made beside another.
+
+    >>> is_apple(PurePath("a/._b.wav")), is_apple(PurePath("__MACOSX/a/b.wav"))
+    (True, True)
+    """
+    return relative.name.startswith(APPLE_PREFIX) or APPLE_FOLDER in relative.parts
 
 
 def sound_of(file: BinaryIO) -> Sound | None:

@@ -48,6 +48,26 @@ def test_names_of_all_kinds_survive_from_the_folder_to_the_manifest(folder: Path
         assert scan_pcm(folder / row.path).sha256 == row.sha256
 
 
+def test_a_corpus_folder_may_be_called_as_one_likes(folder: Path, tmp_path: Path) -> None:
+    called = "Odd [1] it's (2) & 3 + 4*"
+    folder.rename(folder.with_name(called))
+    put(folder.with_name(called) / "s1" / "neu" / "b.wav")
+    found = scan(replace(CORPUS, folder=called), folder.parent)
+    assert (len(found.manifest.utterances), found.rejected) == (2, ())
+    found.manifest.write(Workspace(tmp_path / "work"), [], [])
+    assert Manifest.read(Workspace(tmp_path / "work"), "odd").place == called
+
+
+def test_what_macos_leaves_beside_recordings_is_counted_and_not_listed(folder: Path) -> None:
+    for place in ("s1/ang/._good.wav", "__MACOSX/odd/s1/ang/._good.wav", "__MACOSX/s2/ang/good.wav"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(b"\x00\x05\x16\x07")
+    found = scan(CORPUS, folder.parent)
+    assert [row.path for row in found.manifest.utterances] == ["s1/ang/good.wav"]
+    assert found.rejected == ()
+    assert found.warnings[0] == "odd: 3 files of macOS (._*, __MACOSX) are called like recordings, and are left out"
+
+
 def test_a_name_that_is_not_utf8_is_rejected_in_letters_that_print(folder: Path, tmp_path: Path) -> None:
     try:
         os.rename(put(folder / "s1" / "x.wav"), os.fsencode(folder) + b"/s1/ang/caf\xe9.wav")

@@ -183,6 +183,58 @@ def test_two_definitions_that_read_the_same_files_are_named_also_through_a_link(
     assert check(one, tmp_path / "corpora", [parted]).findings == ()
 
 
+FEW = "the protocol `speakers` needs 3, for training, dev and test; PROTOCOL=random-70-10-20 takes fewer, and measures "
+FEW += "nothing for new speakers"
+
+
+@pytest.mark.parametrize(("number", "told"), [(1, "only 1 speaker"), (2, "only 2 speakers"), (3, "")])
+def test_fewer_speakers_than_a_split_needs_are_a_warning(tmp_path: Path, number: int, told: str) -> None:
+    names = [name for name in NAMES if name[:2] in ("f1", "f2", "m1")[:number]]
+    assert said(checked(tmp_path, names), "warning") == ([f"{told}: {FEW}"] if told else [])
+    # What the definition says itself is no news.
+    for known in ({"expected": {"speakers": number}}, {"defects": ({"kind": "one-speaker", "note": "x"},)}):
+        found = checked(tmp_path, [], **known)
+        assert said(found, "warning") == []
+        assert [one for one in said(found, "fact") if "random-70-10-20" in one] == ([f"{told}: {FEW}"] if told else [])
+
+
+def test_speakers_that_are_not_told_apart_are_a_warning_at_their_line(tmp_path: Path) -> None:
+    body = r"pattern: '[fm]\d/(?P<text_id>t\d)_(?P<emotion>[a-z]+)'" + "\nspeaker: unknown\n" + REST
+    (finding,) = checked(tmp_path, NAMES, body).findings
+    assert (finding.severity, finding.sentence) == ("warning", f"speakers are not told apart: {FEW}")
+    assert finding.place.endswith("tiny.yaml:8")
+
+
+def test_as_many_texts_as_files_are_a_warning(tmp_path: Path) -> None:
+    names = [name.replace("/t", f"/t{number}") for number, name in enumerate(NAMES)]
+    body = PATTERN.replace(r"t\d", r"t\d+") + "\n" + REST
+    found = checked(tmp_path, names, body)
+    (sentence,) = said(found, "warning")
+    assert sentence.startswith("as many texts as files, such as t01, t102, t11: text_id is no sentence")
+    assert said(found, "fact") == []
+    assert checked(tmp_path, [], body, speech="spontaneous").findings != found.findings
+
+
+def test_what_a_draft_still_asks_is_a_warning_without_its_folder_too(tmp_path: Path) -> None:
+    definition = define(tmp_path / "own")
+    text = (tmp_path / "own" / "tiny.yaml").read_text(encoding="utf-8")
+    text = text.replace("licence: none", "# QUESTION: terms?\nlicence: unknown").replace("get: make it", "get: unknown")
+    (tmp_path / "own" / "tiny.yaml").write_text(text + "# QUESTION: which of them\n#   are female?\n", encoding="utf-8")
+    (finding,) = check(CorpusDefinition.from_yaml(tmp_path / "own" / "tiny.yaml"), tmp_path / "nowhere").findings
+    assert finding.severity == "warning"
+    assert finding.sentence == (
+        "licence, get are unknown; 2 lines # QUESTION are left in the file: answer and delete them"
+    )
+    assert finding.place.endswith("tiny.yaml:5")
+    assert check(replace(definition, source=type(definition.source)()), tmp_path / "nowhere").findings == ()
+
+
+def test_labels_that_are_all_left_out_are_an_error(tmp_path: Path) -> None:
+    found = checked(tmp_path, NAMES, PATTERN + "\nemotions: {ang: null, neu: null}\n")
+    (sentence,) = said(found, "error")
+    assert sentence.startswith("every label is left out")
+
+
 def test_archives_that_were_not_unpacked_are_named(tmp_path: Path) -> None:
     found = checked(tmp_path, [*NAMES, "part2.ZIP", "more.tar.gz", "f1.zip", "deep/x.7z"])
     (sentence,) = said(found, "warning")

@@ -181,6 +181,22 @@ def test_the_page_keeps_what_stands_above_the_marker(tmp_path: Path, own: Path) 
     assert (tmp_path / "new.md").read_text(encoding="utf-8").startswith(f"# Corpora\n\n{MARKER}\n")
 
 
+@pytest.mark.parametrize("arguments", [("--csv",), ("page",), ("new", "clips", "--out")])
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "afile").touch()
+    for number in range(6):
+        clip = tmp_path / "clips" / f"s{number % 3}" / ("Wut", "Freude")[number % 2] / f"{number}.wav"
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        clip.touch()
+    given = [tmp_path / one if one == "clips" else one for one in arguments]
+    target = tmp_path / "afile" / "deeper" / "x.yaml"
+    found = run(*given, target)
+    assert (found.exit_code, type(found.exception)) == (1, SystemExit), found.output
+    for words in ("A file cannot be written.", f"{target}\n", f"{tmp_path / 'afile'}", "next: "):
+        assert words in found.output
+    assert (tmp_path / "afile").read_bytes() == b""
+
+
 def test_the_catalogue_counts_and_leaves_the_demos_out() -> None:
     known = shipped()
     text = catalogue(known.values())

@@ -1,65 +1,23 @@
-"""A definition proposed by the names of a folder alone: roles, labels, questions, tables, refusals, real corpora."""
+"""A definition proposed by the names of a folder alone: roles, labels, questions, real corpora."""
 
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from draft_folders import NAMES, outcome_by, put
 
 from mser.corpora import CorpusDefinition
-from mser.corpora.cli import corpora_group
 from mser.corpora.codes import label_values, load_vocabulary, nearest_label, read_word
 from mser.corpora.names import Field, views_of
 from mser.corpora.new import draft
-from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.proposal import Proposal, composed, propose
-from mser.corpora.recordings import candidates
-from mser.errors import ConfigError, CorpusError
 from mser.labels import load_labels
 from mser.languages import fault_of
-
-RNG = random.Random(0)
-WORDS = "back bar base bath bean beg bite boat bone book".split()
-# A scheme -> its names.
-NAMES: dict[str, list[str]] = {
-    "ravdess": [
-        f"Actor_{who:02}/03-01-{one:02}-{level:02}-{text:02}-{take:02}-{who:02}.wav"
-        for who in range(1, 25) for one in range(1, 9) for level in (1, 2) for text in (1, 2) for take in (1, 2)
-        if not (one == 1 and level == 2)
-    ],
-    "cremad": [
-        f"{who}_{text}_{one}_{level}.wav"
-        for who in range(1001, 1012) for text in ("DFA", "IEO", "IOM") for one in "ANG DIS FEA HAP NEU SAD".split()
-        for level in (("LO", "MD", "HI") if text == "IEO" and one != "NEU" else ("XX",))
-    ],
-    "tess": [
-        f"{who}_{one}/{who}_{word}_{one}.wav"
-        for who in ("OAF", "YAF") for word in WORDS for one in "angry disgust fear happy neutral ps sad".split()
-    ],
-    "speaker-emotion": [
-        f"{who}/{one}/{number:03}.wav" for who in ("anna", "bert", "carl") for one in ("Wut", "Freude", "Trauer")
-        for number in range(1, 11)
-    ],
-    "emotion-speaker": [
-        f"wav/{one}/{who}/rec {number}.wav" for one in ("triste", "joie", "colère") for who in ("p1", "p2", "p3")
-        for number in range(1, 11)
-    ],
-    "shemo": [
-        f"{who}{one}{number:02}.wav" for who in ("F01", "F02", "F03", "M01", "M02") for one in "AFHNSW"
-        for number in range(1, RNG.randint(3, 15))
-    ],
-    "mess": [
-        f"{one}{who}{kind}{number:02}_SCR.wav" for one in "ACHS" for who in ("F1", "F2", "M1", "M2") for kind in "MTV"
-        for number in range(1, 6)
-    ],
-    "alone": [f"{one}_{number:03}.wav" for one in ("angry", "happy", "sad") for number in range(1, 31)],
-}  # fmt: skip
 
 
 def proposed(paths: Iterable[str], language: str = "") -> Proposal:
@@ -74,15 +32,6 @@ def where(found: Proposal) -> dict[str, str]:
 
 def labels(found: Proposal) -> dict[str, str | None]:
     return {value: read.label if read else None for value, read in found.labelling.readings.items()}
-
-
-def put(folder: Path, names: Iterable[str]) -> Path:
-    """Empty files: nothing is decoded."""
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return folder
 
 
 # scheme, pattern, language that its labels tell
@@ -156,6 +105,32 @@ def test_names_with_separators_in_their_labels_are_read() -> None:
     assert "pleasant_surprise|angry|happy|sad" in found.pattern
 
 
+VIETNAMESE = ["giận dữ", "vui vẻ", "buồn", "bình thường"]
+
+
+@pytest.mark.parametrize("scheme", ["{who}/{one}/{number}", "{who}_{one}_{number}", "{one}/{who}_{number}"])
+@pytest.mark.parametrize("words", [VIETNAMESE, ["angry", "happy", "sad", "no emotion"], ["Wut", "kalte Wut", "Trauer"]])
+def test_no_emotion_is_lost_for_having_another_number_of_words(tmp_path: Path, scheme: str, words: list[str]) -> None:
+    names = [
+        scheme.format(who=who, one=one, number=number) + ".wav" for who in ("an", "binh", "chi") for one in words
+        for number in range(1, 6)
+    ]  # fmt: skip
+    found = draft(put(tmp_path / "x", names), language="vi")
+    outcome = found.outcome
+    assert len(outcome.utterances) + len(outcome.left_out) == len(names)
+    assert outcome.speakers == {"an", "binh", "chi"}
+    if words is VIETNAMESE:
+        assert outcome.emotions == {"anger": 15, "happiness": 15, "sadness": 15, "neutral": 15}
+
+
+def test_files_that_are_not_read_are_asked_about_where_they_tell_emotions(tmp_path: Path) -> None:
+    names = [f"{who}_{one}_{n}.wav" for who in "abc" for one in ("angry", "happy", "fear") for n in range(9)]
+    found = draft(put(tmp_path / "x", [*names, "sad1.wav", "sad 2.wav", "noise.wav"]), language="en")
+    (asked,) = (one.text for one in found.questions if "sad" in one.text)
+    assert "files that are not read, with 'sad' (sadness) in 2, such as sad" in asked
+    assert "What is the scheme of files that are not read" in " ".join(found.text.replace("\n#  ", "").split())
+
+
 def test_folders_take_part_in_no_field_of_another_shape() -> None:
     views = views_of([PurePosixPath(name) for name in NAMES["shemo"]])
     fields = [Field(views[0], start, stop) for start, stop in views[0].spans()]
@@ -166,6 +141,8 @@ def test_folders_take_part_in_no_field_of_another_shape() -> None:
 @pytest.mark.parametrize(
     ("word", "label"),
     [("ANGRY", "anger"), ("Ärger", "anger"), ("tristesse", "sadness"), ("neutr", "neutral"), ("hapy", "happiness"),
+     ("giận dữ", "anger"), ("vui_ve", "happiness"), ("sợ hãi", "fear"), ("kalte Wut", "anger"),
+     ("sad_angry", None), ("sad_01", None),
      ("blorp", None), ("01", None), ("f", None)],
 )  # fmt: skip
 def test_words_of_several_languages_are_read(word: str, label: str | None) -> None:
@@ -236,109 +213,6 @@ def test_names_with_what_yaml_stumbles_over_are_written_so_that_they_are_read_ag
     assert read.emotions == found.definition.emotions
     assert set(read.emotions) == set(labels)
     assert (len(found.outcome.utterances) + len(found.outcome.left_out), found.outcome.unlike) == (63, [])
-
-
-def test_a_table_is_used_where_names_do_not_tell(tmp_path: Path) -> None:
-    folder = tmp_path / "t"
-    names = [f"clips/{number:05}.wav" for number in range(60)]
-    put(folder, names)
-    rows = [
-        "\t".join(
-            [PurePosixPath(name).name, "fm"[n % 2], f"spk{n % 4}", ("angry", "happy", "sad")[n % 3], f"text {n % 5}"]
-        )
-        for n, name in enumerate(names)
-    ]
-    (folder / "meta.tsv").write_text("file\tsex\tclient\temo\tsentence\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    found = draft(folder, language="cy")
-    assert found.definition.pattern is None
-    columns = {"speaker": "client", "gender": "sex", "emotion": "emo", "text_id": "sentence"}
-    table = {"file": "meta.tsv", "path": "file", "by": "name", "delimiter": "\t", "columns": columns}
-    assert found.definition.table == table
-    assert (len(found.outcome.utterances), len(found.outcome.speakers)) == (60, 4)
-    assert {one.fields["gender"] for one in found.outcome.utterances} == {"female", "male"}
-    path = tmp_path / "d.yaml"
-    path.write_text(found.text, encoding="utf-8")
-    assert CorpusDefinition.from_yaml(path).table == found.definition.table
-
-
-def test_a_table_and_names_together(tmp_path: Path) -> None:
-    folder = tmp_path / "t"
-    names = [f"speaker{n % 4}/{n:05}.wav" for n in range(60)]
-    put(folder, names)
-    rows = [f"{name},{('Wut', 'Freude', 'Trauer')[n % 3]}" for n, name in enumerate(names)]
-    (folder / "labels.csv").write_text("path,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    found = draft(folder)
-    assert found.definition.language == "de"
-    assert found.definition.table == {"file": "labels.csv", "path": "path", "columns": {"emotion": "label"}}
-    assert "(?P<speaker>" in str(found.definition.pattern)
-    assert (len(found.outcome.utterances), len(found.outcome.speakers)) == (60, 4)
-
-
-def test_nothing_that_looks_like_emotions_is_an_error_that_shows_what_was_seen(tmp_path: Path) -> None:
-    folder = put(tmp_path / "x", [f"{who}_{number:03}.wav" for who in ("jo", "mia") for number in range(20)])
-    (folder / "list.csv").write_text("name,score\n" + "".join(f"jo_{n:03},{n}\nmia_{n:03},{n}\n" for n in range(20)))
-    with pytest.raises(CorpusError, match="looks like emotions") as error:
-        draft(folder, language="en")
-    assert "name, part 1 of 2: jo, mia" in str(error.value.found)
-    assert "list.csv, column score: 0, 1" in str(error.value.found)
-    assert "(?P<emotion>" in str(error.value.hint)
-
-
-@pytest.mark.parametrize(
-    ("names", "language", "error", "words"),
-    [
-        (NAMES["alone"], "", ConfigError, "--language"),
-        (NAMES["alone"], "deu", ConfigError, "German is written de"),
-        (NAMES["alone"], "xx", ConfigError, "no ISO 639 code"),
-        (["readme.txt", "all.zip"], "de", CorpusError, "no recordings"),
-    ],
-)
-def test_a_folder_that_cannot_be_drafted_says_what_to_do(
-    tmp_path: Path, names: list[str], language: str, error: type[Exception], words: str
-) -> None:
-    with pytest.raises(error, match=words):
-        draft(put(tmp_path / "x", names), language=language)
-    with pytest.raises(CorpusError, match="no such folder"):
-        draft(tmp_path / "nowhere")
-
-
-def test_the_name_of_the_folder_may_tell_the_language(tmp_path: Path) -> None:
-    found = draft(put(tmp_path / "my-icelandic-speech", NAMES["alone"]))
-    assert found.definition.language == "is"
-    assert any("as the folder is named" in one.text for one in found.questions)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(corpora_group, [str(one) for one in arguments], env={"MSER_DEFINITIONS": None})
-
-
-def test_the_command_writes_once_and_says_what_is_next(tmp_path: Path) -> None:
-    folder = put(tmp_path / "corpora" / "shemo2", NAMES["shemo"])
-    out = tmp_path / "own" / "mine.yaml"
-    given = ("new", folder, "--out", out, "--corpora", tmp_path / "corpora", "--licence", "CC0-1.0", "--name", "mine")
-    found = run(*given)
-    assert found.exit_code == 0, found.output
-    assert f"mser corpora check {out}" in found.output
-    assert f"make manifest LANG=fa MSER_DEFINITIONS={out.parent}" in found.output
-    assert "put the folder" not in found.output
-    assert "5 speakers" in found.output
-    assert "A anger (guess)" in found.output
-    assert "Under what terms" not in found.output
-    assert r"pattern: (?:.*/)?(?P<speaker>(?P<gender>F|M)\d\d)(?P<emotion>[A-Z])" in found.output
-    read = CorpusDefinition.from_yaml(out)
-    assert (read.name, read.folder, read.licence) == ("mine", "shemo2", "CC0-1.0")
-    before = out.read_bytes()
-    again = run(*given)
-    assert again.exit_code == 1
-    assert "not overwritten" in again.output
-    assert out.read_bytes() == before
-    elsewhere = run("new", folder, "--out", tmp_path / "b.yaml", "--corpora", tmp_path / "other", "--name", "emodb")
-    assert f"put the folder, or a link to it, at {tmp_path / 'other' / 'shemo2'}" in elsewhere.output
-    assert "takes its place" in elsewhere.output
-
-
-def outcome_by(definition: CorpusDefinition, folder: Path) -> Outcome:
-    return read_names(definition.reader(folder), [one.relative for one in candidates(folder)])
 
 
 @pytest.mark.real

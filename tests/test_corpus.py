@@ -216,6 +216,12 @@ def test_a_definition_that_cannot_be_used_names_its_file_and_field(
     [
         ({"name": "..", "folder": "own"}, "name", "folder"),
         ({"folder": "../other"}, "folder", "folder"),
+        ({"folder": ".."}, "folder", "folder"),
+        ({"folder": ".hidden"}, "folder", "dot"),
+        ({"folder": "a/b"}, "folder", "no path"),
+        ({"folder": "a\\b"}, "folder", "no path"),
+        ({"folder": "a\nb"}, "folder", "control"),
+        ({"folder": " "}, "folder", "folder"),
         ({"aliases": [1]}, "aliases", "quotes"),
         ({"pattern": None, "folders": [1, "speaker", "emotion"]}, "folders", "quotes"),
         ({"emotions": {"ang": ["anger"]}}, "emotions.ang", "quotes"),

@@ -400,6 +400,15 @@ def test_corpora_of_one_folder_share_a_download(server: Server, tmp_path: Path) 
         run([german, unlike], tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["Kannada Speech (1)", "it's [a] & b + c*", "$(x) `y` ~"])
+def test_a_folder_of_an_odd_name_is_one_folder(server: Server, tmp_path: Path, folder: str) -> None:
+    definition = corpus(listed(server.serve("a.zip", zipped({"f1/a.wav": b"a"}))), folder=folder)
+    assert happened(run([definition], tmp_path)) == ["downloaded"]
+    assert tree(tmp_path) == {f"{folder}/f1/a.wav": b"a"}
+    assert [one.name for one in tmp_path.iterdir()] == [folder]
+    assert happened(run([definition], tmp_path)) == ["already there"]
+
+
 def test_a_later_file_joins_those_that_are_there(server: Server, tmp_path: Path) -> None:
     first = listed(server.serve("first.zip", zipped({"a.wav": b"a", "README": b"r"})))
     later = listed(server.serve("later.zip", zipped({"b.wav": b"b", "README": b"r"})))

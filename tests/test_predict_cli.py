@@ -166,6 +166,7 @@ def test_videos_and_foreign_sound_in_a_folder_are_named_and_the_others_judged(ho
     for name in ("b.mp4", "c.m4a", "d.MOV"):
         Path("calls", name).write_bytes(VIDEO)
     Path("calls/notes.txt").touch()
+    Path("calls/._a.wav").touch()
     done = call(home, "calls", "--language", "de", "--format", "jsonl")
     assert done.exit_code == 1
     assert [json.loads(line)["recording"] for line in done.stdout.splitlines()] == ["calls/a.wav"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from mser.config import DATA_FOLDER
+from mser.config import DATA_FOLDER, read_yaml
 from mser.corpora.definition import CorpusDefinition
-from mser.errors import ConfigError
+from mser.errors import ConfigError, MserError
 from mser.languages import CODE, fault_of, name_of
 
 #: The definitions that mser ships.
@@ -57,10 +58,21 @@ def definition_files(extra: Path | None = None) -> list[Path]:
     if extra is not None and not extra.is_dir():
         raise ConfigError("The folder of own corpus definitions does not exist.", file=extra, field="MSER_DEFINITIONS")
     folders = [SHIPPED, *([extra] if extra else [])]
-    return [path for folder in folders for path in sorted(folder.glob("*.y*ml")) if _is_definition(path)]
+    return [path for folder in folders for path in sorted(folder.glob("*.y*ml")) if is_definition(path)]
 
 
-def _is_definition(path: Path) -> bool:
+def named_in(folder: Path, name: str) -> Path | None:
+    """The file in a folder whose definition has a name; None where none has. What cannot be read has no name."""
+    for path in sorted(folder.glob("*.y*ml")):
+        with suppress(MserError):
+            content = read_yaml(path) if is_definition(path) else None
+            if isinstance(content, dict) and content.get("name") == name:
+                return path
+    return None
+
+
+def is_definition(path: Path) -> bool:
+    """Whether a file's name is one that definitions are read from."""
     # macOS leaves hidden files beside others.
     return path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mser.containers import is_apple
 from mser.corpora.codes import nearest_label
 from mser.corpora.definition import CorpusDefinition
+from mser.corpora.drafts import Doubt, speakers_to_split_by, texts_that_never_return, unanswered, unmapped_all
 from mser.corpora.outcome import Outcome, read_names
 from mser.corpora.overlap import overlaps
 from mser.corpora.reader import LabelReader
-from mser.corpora.recordings import Candidate, candidates
+from mser.corpora.recordings import Listing, listing
 from mser.errors import CorpusError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -63,6 +65,11 @@ class _Notes:
         where = place or self.definition.source.of(keys) or ""
         self.found.append(Finding(severity, sentence, str(where)))
 
+    def add_all(self, doubts: Iterable[Doubt]) -> None:
+        for severity, sentence, key in doubts:
+            # What is read belongs to the layout, which has no key for each field.
+            self.add(severity, sentence, key if getattr(self.definition, key, None) else _layout(self.definition))
+
 
 def check(definition: CorpusDefinition, corpora: Path, others: Sequence[CorpusDefinition] = ()) -> Checked:
     """Checks one definition, and its folder where that is there.
@@ -86,15 +93,17 @@ def check(definition: CorpusDefinition, corpora: Path, others: Sequence[CorpusDe
             )
     if reader is not None:
         _examples(notes, reader)
+    notes.add_all([*unmapped_all(definition), *unanswered(definition)])
     if reader is None or not folder.is_dir():
         return Checked(definition, tuple(notes.found))
-    files = candidates(folder)
-    paths = [one.relative for one in files if not one.fault]
-    _folder(notes, folder, files)
+    there = listing(folder)
+    paths = [one.relative for one in there.files if not one.fault]
+    _folder(notes, folder, there)
     outcome = read_names(reader, paths)
     _unread(notes, outcome, paths, folder)
     _readings(notes, reader, outcome)
     _counts(notes, outcome)
+    notes.add_all([*speakers_to_split_by(definition, outcome), *texts_that_never_return(definition, outcome)])
     for overlap in overlaps(definition, others, corpora, outcome):
         notes.add("error", str(overlap), _layout(definition))
     return Checked(definition, tuple(notes.found), outcome, len(paths))
@@ -160,19 +169,21 @@ def unlike_example(reader: LabelReader, path: str, stated: Mapping[str, Any]) ->
     return ""
 
 
-def _folder(notes: _Notes, folder: Path, files: Sequence[Candidate]) -> None:
-    odd = [one.printable for one in files if "UTF-8" in one.fault]
+def _folder(notes: _Notes, folder: Path, there: Listing) -> None:
+    odd = [one.printable for one in there.files if "UTF-8" in one.fault]
     if odd:
         notes.add(
             "warning", f"{len(odd)} names are not UTF-8, and cannot be used: {some(odd)}; rename them", place=folder
         )
-    faulty = [one for one in files if one.fault and "UTF-8" not in one.fault]
+    faulty = [one for one in there.files if one.fault and "UTF-8" not in one.fault]
     if faulty:
         named = some([f"{one.printable} {one.fault}" for one in faulty])
         notes.add("warning", f"{len(faulty)} files cannot be used: {named}", place=folder)
     packed = sorted(_archives(folder))
     if packed:
         notes.add("warning", f"{len(packed)} archives are not unpacked: {some(packed)}", place=folder)
+    if there.remark:
+        notes.add("fact", there.remark, place=folder)
 
 
 def _archives(folder: Path) -> Iterator[str]:
@@ -181,8 +192,9 @@ def _archives(folder: Path) -> Iterator[str]:
         for name in names:
             end = next((end for end in ARCHIVES if name.lower().endswith(end)), None)
             if end and name[: -len(end)] not in folders:
-                relative = (Path(place) / name).relative_to(folder).as_posix()
-                yield os.fsencode(relative).decode("utf-8", "backslashreplace")
+                relative = PurePosixPath((Path(place) / name).relative_to(folder).as_posix())
+                if not is_apple(relative):
+                    yield os.fsencode(str(relative)).decode("utf-8", "backslashreplace")
 
 
 def _unread(notes: _Notes, outcome: Outcome, paths: Sequence[PurePosixPath], folder: Path) -> None:
@@ -245,7 +257,8 @@ def _likely(notes: _Notes, outcome: Outcome) -> None:
             if one.fields.get(key):
                 emotions[one.fields[key]].add(one.emotion)
         single = [value for value, of in emotions.items() if len(of) == 1]
-        if single and len(outcome.emotions) > 1:
+        # Texts that never come back are said to be no texts.
+        if single and len(outcome.emotions) > 1 and not (key == "text_id" and len(emotions) == len(rows)):
             notes.add("fact", f"{len(single)} of {len(emotions)} {what} a single emotion", layout)
 
 

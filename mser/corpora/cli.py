@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,7 +74,7 @@ def corpora_group(
 
 def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     # Brackets are text here, not colours.
-    print_table(title, columns, [[escape(cell) for cell in row] for row in rows])
+    print_table(escape(title), columns, [[escape(cell) for cell in row] for row in rows])
 
 
 @corpora_group.command("show")
@@ -95,7 +97,7 @@ def page_command(file: Path, definitions: Path | None) -> None:
     """Write the catalogue into the Markdown page FILE, behind its line <!-- catalogue -->."""
     page = file.read_text(encoding="utf-8") if file.exists() else ""
     write_text(file, with_catalogue(page, load_definitions(definitions).values()))
-    console.print(f"Catalogue written: {file}", soft_wrap=True)
+    console.print(f"Catalogue written: {file}", markup=False, soft_wrap=True)
 
 
 @corpora_group.command("splits")
@@ -202,15 +204,23 @@ def _print_finding(one: Finding) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", default="", help="Of the corpus; the folder's if not given.")
 @click.option("--language", default="", help="That is spoken (ISO 639); guessed where the labels' words tell it.")
+@click.option("--emotion", default="", help='Where it stands: a column of a table, or "folder", "name, part 2 of 3".')
 @click.option("--licence", default="", help="Terms of use, an SPDX identifier where there is one.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File; <MSER_DEFINITIONS>/<name>.yaml.")
 @definitions_option
 @corpora_option
 def new_command(
-    folder: Path, name: str, language: str, licence: str, out: Path | None, definitions: Path | None, corpora: Path
+    folder: Path,
+    name: str,
+    language: str,
+    emotion: str,
+    licence: str,
+    out: Path | None,
+    definitions: Path | None,
+    corpora: Path,
 ) -> None:
     """Propose a definition for the recordings in FOLDER, by their names and tables beside them."""
-    found = draft(folder, name, language, licence)
+    found = draft(folder, name, language, licence, emotion)
     if out is None:
         out = (definitions or Path("definitions")) / f"{found.definition.name}.yaml"
     write_draft(found, out)
@@ -244,6 +254,8 @@ def _print_draft(found: Draft) -> None:
         click.echo(f"{len(outcome.unlike)} files are not read: {unlike}")
     if outcome.left_out or outcome.unmapped:
         click.echo(f"{len(outcome.left_out) + outcome.unmapped.total()} files have a label without a meaning.")
+    for remark in found.remarks:
+        click.echo(remark)
     click.echo("\nWhat names cannot tell:")
     for number, question in enumerate(found.questions, start=1):
         click.echo(f"  {number}. {question.key}: {question.text}")
@@ -255,9 +267,23 @@ def _next_steps(
     steps = ["Next: answer the questions in it, then"]
     above = folder.absolute().parent
     if above.resolve() != corpora.resolve():
-        steps.append(f"  put the folder, or a link to it, at {corpora / one.place}, or set MSER_CORPORA={above}")
-    steps.append(f"  mser corpora check {out}")
-    steps.append(f"  make manifest LANG={one.language} MSER_DEFINITIONS={out.parent}")
+        place = _quoted(corpora / one.place)
+        steps.append(f"  put the folder, or a link to it, at {place}, or set MSER_CORPORA={_quoted(above)}")
+    # What was given as an option has to be given again.
+    own = corpora != Path(os.environ.get("MSER_CORPORA") or "corpora")
+    steps.append(f"  mser corpora check {_quoted(out)}" + (f" --corpora {_quoted(corpora)}" if own else ""))
+    where = f" MSER_CORPORA={_for_make(corpora)}" if own else ""
+    steps.append(f"  make manifest LANG={one.language} MSER_DEFINITIONS={_for_make(out.parent)}{where}")
     if one.name in shipped:
         steps.append(f"mser ships a definition named {one.name}: yours takes its place. --name gives it another.")
     return steps
+
+
+def _quoted(path: Path) -> str:
+    """A path as a shell reads it back."""
+    return shlex.quote(str(path))
+
+
+def _for_make(path: Path) -> str:
+    """A path as make reads it back from a shell: it takes $ for the beginning of a variable."""
+    return shlex.quote(str(path).replace("$", "$$"))

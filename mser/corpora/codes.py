@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from mser.config import DATA_FOLDER, read_yaml
 from mser.labels import load_labels
 
 #: How much a way of reading is to be trusted; below a word nothing is certain.
-TRUST = {"word": 1.0, "code": 0.8, "number": 0.6, "beginning": 0.7, "near": 0.5}
+TRUST = {"word": 1.0, "part": 0.9, "code": 0.8, "number": 0.6, "beginning": 0.7, "near": 0.5}
 #: Most labels that codes may leave without a meaning, and least of a table's codes that must occur.
 UNREAD_CODES, SEEN_CODES = 0.2, 0.55
 
@@ -126,12 +126,16 @@ def label_values(counts: Counter[str], language: str = "") -> Labelling:
 
 
 def read_word(value: str, near: bool = True) -> Reading | None:
-    """What a word, its beginning, or one of nearly its letters means."""
+    """What a word, its first or last word, its beginning, or one of nearly its letters means."""
     words, word = load_vocabulary().words, folded(value)
     if word in words:
         return words[word]
     if not near or len(word) < 3 or word.isdigit():
         return None
+    parts = [part for part in word.split("_") if not part.isdigit()]
+    meant = {words[part].label for part in parts if part in words}
+    if len(parts) > 1 and len(meant) == 1 and (said := [part for part in (parts[0], parts[-1]) if part in words]):
+        return replace(words[said[0]], how="part")
     longer = {words[one].label for one in words if one.startswith(word)}
     if len(longer) == 1:
         return Reading(longer.pop(), "beginning", word)
@@ -141,6 +145,14 @@ def read_word(value: str, near: bool = True) -> Reading | None:
         return None
     best = max(close, key=len)
     return Reading(words[best].label, "beginning" if inner else "near", words[best].source)
+
+
+def words_in(text: str) -> Iterator[tuple[str, str]]:
+    """Each emotion that a name tells in so many words: the word as written, and its label."""
+    words = load_vocabulary().words
+    for part in dict.fromkeys([text, *re.split(r"[\W\d_]+", text)]):
+        if (read := words.get(folded(part))) is not None:
+            yield part, read.label
 
 
 def _coded(counts: Counter[str], codes: Codes, language: str) -> Labelling:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import string
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ DEFECTS = {
     "labels": "labels that are doubtful, or no categories",
 }
 GENDERS = ("female", "male")
+#: What :func:`is_folder_name` takes, for people.
+FOLDER_NAME = "the name of a folder: no path, no control characters, UTF-8, and no dot at its beginning"
 #: Keys of ``table``.
 TABLE_KEYS = {"file", "files", "path", "columns", "rows", "lines", "by", "delimiter", "encoding"}
 CHECKSUMS = {"sha256": 64, "md5": 32}
@@ -61,6 +64,17 @@ class Places:
         return str(self.path)
 
 
+def is_folder_name(text: str) -> bool:
+    """Whether a text names one folder and no path: it can be joined to any other without leading elsewhere.
+
+    >>> is_folder_name("Kannada Emotional Speech (1)"), is_folder_name("../a"), is_folder_name(".a")
+    (True, False, False)
+    """
+    # Categories of controls, ends of lines, and halves of letters, which stand for bytes that are not UTF-8.
+    odd = any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in text)
+    return bool(text.strip()) and not text.startswith(".") and not odd and not set(text) & {"/", "\\"}
+
+
 def check_text(one: CorpusDefinition) -> None:
     """YAML reads no, 03 and on as something else than text where the quotes are forgotten.
 
@@ -76,9 +90,10 @@ def check_text(one: CorpusDefinition) -> None:
         value = getattr(one, name)
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             one.fail(name, "a mapping from text; put numbers, yes and no in quotes", value)
-    for key, text, letters in (("name", one.name, r"[\w-][\w.-]*"), ("folder", one.place, r"[\w -][\w. -]*")):
-        if not re.fullmatch(letters, text):
-            one.fail(key, "the name of a folder: letters, digits, - and _", text)
+    if not re.fullmatch(r"[\w-][\w.-]*", one.name):
+        one.fail("name", "the name of a folder: letters, digits, - and _", one.name)
+    if not is_folder_name(one.place):
+        one.fail("folder", FOLDER_NAME, one.place)
     for label, to in one.emotions.items():
         if to is not None and not isinstance(to, str):
             one.fail(("emotions", label), "a label of labels.yaml in quotes, or null", to)

@@ -14,6 +14,8 @@ SEPARATORS = r"_\-. "
 SHORT = 4
 #: Share of the files whose names must have a shape before it counts as that of the folder.
 SHARE = 0.9
+#: The expression of what may hold separators.
+ANYTHING = "[^/]+"
 #: Pieces of a token beyond which it is taken as a whole.
 MOST_PIECES = 8
 
@@ -44,12 +46,14 @@ class View:
         pieces: from left to right.
         rows: the values of the pieces for each file; None where a name has another shape.
         column: name of the column, if it is one.
+        texts: the whole of the level for each file; empty for a column.
     """
 
     level: int
     pieces: tuple[Piece, ...]
     rows: tuple[tuple[str, ...] | None, ...]
     column: str = ""
+    texts: tuple[str | None, ...] = ()
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """Start and stop of every stretch of pieces within one token."""
@@ -92,6 +96,12 @@ class Field:
         return Counter(value for value in self.values if value is not None)
 
     @property
+    def lost(self) -> Counter[str]:
+        """What the level holds in files that have another shape."""
+        both = zip(self.view.texts, self.view.rows, strict=True) if self.view.texts else ()
+        return Counter(text for text, row in both if text is not None and row is None)
+
+    @property
     def pieces(self) -> tuple[Piece, ...]:
         return self.view.pieces[self.start : self.stop]
 
@@ -112,6 +122,20 @@ class Field:
         """Its first values, for people."""
         shown = sorted(self.counts)[:6]
         return ", ".join(shown) + (f", ... ({len(self.counts)})" if len(self.counts) > len(shown) else "")
+
+
+def place_of(one: Field) -> str:
+    """Where a field stands, for people."""
+    level = one.view.level
+    if one.view.column:
+        return f"column {one.view.column}"
+    part = "name" if level == 0 else "folder" if level == 1 else f"folder {level} above the file"
+    tokens = [piece.token for piece in one.view.pieces]
+    if len(one.pieces) == len(tokens):
+        return part
+    word = f"{part}, part {tokens[one.start] + 1} of {max(tokens) + 1}" if max(tokens) else part
+    whole = one.view.whole_token(one.start, one.stop)
+    return word if whole else f"{word}, {'the start' if one.first else 'within'}"
 
 
 def views_of(paths: Sequence[PurePosixPath]) -> list[View]:
@@ -149,7 +173,7 @@ def _views(level: int, texts: Sequence[str | None]) -> Iterator[View]:
     shapes = Counter(tuple(one[1::2]) for one in split if one)
     shape, number = shapes.most_common(1)[0]
     if number >= SHARE * shapes.total() or (number > 0.5 * shapes.total() and shape):
-        yield _view(level, [one if one and tuple(one[1::2]) == shape else None for one in split])
+        yield _view(level, texts, [one if one and tuple(one[1::2]) == shape else None for one in split])
     if number < shapes.total():
         # Some values hold separators of their own: all tokens but one are counted from the two ends.
         widths = sorted(len(separators) + 1 for separators in shapes.elements())
@@ -157,9 +181,9 @@ def _views(level: int, texts: Sequence[str | None]) -> Iterator[View]:
         for before in range(width if width > 1 else 0):
             rows = [None if text is None else _from_the_ends(text, before, width) for text in texts]
             if sum(row is not None for row in rows) > 0.5 * shapes.total():
-                yield _view(level, rows)
+                yield _view(level, texts, rows)
     if shape or len(shapes) > 1:
-        yield _view(level, [None if text is None else [text] for text in texts])
+        yield _view(level, texts, [None if text is None else [text] for text in texts])
 
 
 def _from_the_ends(text: str, before: int, width: int) -> list[str] | None:
@@ -170,7 +194,7 @@ def _from_the_ends(text: str, before: int, width: int) -> list[str] | None:
     return list(match.groups()) if match else None
 
 
-def _view(level: int, rows: list[list[str] | None]) -> View:
+def _view(level: int, texts: Sequence[str | None], rows: list[list[str] | None]) -> View:
     """A view of rows of tokens with separators between them, with each token taken apart."""
     width = next(len(row) for row in rows if row)
     pieces: list[Piece] = []
@@ -189,7 +213,7 @@ def _view(level: int, rows: list[list[str] | None]) -> View:
         None if any(part is None for part in parts) else tuple(value for part in parts for value in part or ())
         for parts in zip(*columns, strict=True)
     ]
-    return View(level, tuple(pieces), tuple(joined))
+    return View(level, tuple(pieces), tuple(joined), texts=tuple(texts))
 
 
 def _pieces(column: Sequence[str | None], token: int) -> tuple[list[Piece], list[tuple[str, ...] | None]]:
@@ -229,7 +253,7 @@ def literal(text: str) -> str:
 
 def _loose(values: set[str]) -> str:
     """For tokens of no one shape."""
-    return f"[^/{SEPARATORS}]+" if not any(re.search(f"[{SEPARATORS}]", value) for value in values) else "[^/]+"
+    return f"[^/{SEPARATORS}]+" if not any(re.search(f"[{SEPARATORS}]", value) for value in values) else ANYTHING
 
 
 def regex_of(values: set[str], kind: str, written_out: bool = False) -> str:

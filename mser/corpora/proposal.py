@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from mser.corpora.codes import Labelling
-from mser.corpora.names import Field, View, column_views, joined_regex, literal, views_of
-from mser.corpora.roles import PART, PERSON, Roles, find_roles
-from mser.corpora.tables import ENCODINGS, Sheet
+from mser.corpora.names import Field, View, column_views, joined_regex, literal, place_of, views_of
+from mser.corpora.roles import MOST_EMOTIONS, Roles, find_roles
+from mser.corpora.speakers import PART, PERSON
+from mser.corpora.tables import ENCODINGS, Sheet, Tables, lines_of
 from mser.errors import CorpusError
 from mser.languages import name_of
 
@@ -48,6 +51,7 @@ class Proposal:
         language: that the words for emotions say is spoken; empty where they do not.
         labelling: what the source labels mean.
         speaker: of all recordings, where nothing tells speakers apart.
+        sheet: the tables that it reads.
     """
 
     labelling: Labelling
@@ -58,6 +62,7 @@ class Proposal:
     table: Mapping[str, object] | None = None
     speaker: str | None = None
     genders: Mapping[str, str] = field(default_factory=dict)
+    sheet: Sheet | None = None
 
 
 def composed(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
@@ -66,18 +71,21 @@ def composed(paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
     return [PurePosixPath(unicodedata.normalize("NFC", str(path))) for path in paths[::step]]
 
 
-def propose(paths: Sequence[PurePosixPath], language: str = "", sheets: Sequence[Sheet] = ()) -> Proposal | None:
+def propose(
+    paths: Sequence[PurePosixPath], language: str = "", sheets: Sequence[Sheet] = (), emotion: str = ""
+) -> Proposal | None:
     """A proposal by names, and by a table where they do not tell emotion and speaker; None where nothing does.
 
     Args:
         sheets: tables whose rows are those of the paths.
+        emotion: where it stands, if that is known: a column, or a place in the names as :func:`place_of` says it.
     """
     views = views_of(paths)
-    best, chosen = find_roles(views, language), None
+    best, chosen = find_roles(views, language, emotion), None
     for sheet in sheets:
         if best is not None and best.speaker is not None:
             break
-        found = find_roles([*views, *column_views(sheet.columns)], language)
+        found = find_roles([*views, *column_views(sheet.columns)], language, emotion)
         if found is not None and (best is None or found.speaker is not None):
             best, chosen = found, sheet
     return None if best is None else _proposal(best, language, chosen)
@@ -93,32 +101,22 @@ def _proposal(roles: Roles, language: str, sheet: Sheet | None) -> Proposal:
         questions=tuple(_questions(roles, language)),
         roles=tuple(Role(name, place_of(one), one.examples) for name, one in named.items()),
         pattern=pattern_of(in_names) if in_names else None,
-        table=_table_of(sheet, table) if sheet and table else None,
+        table=table_of(sheet, table) if sheet and table else None,
         speaker=None if roles.speaker else "unknown",
         genders=roles.genders,
+        sheet=sheet if table else None,
     )
 
 
-def _table_of(sheet: Sheet, columns: Mapping[str, str]) -> dict[str, object]:
-    found: dict[str, object] = {"file": sheet.file, "path": sheet.path}
+def table_of(sheet: Sheet, columns: Mapping[str, str]) -> dict[str, object]:
+    """The key ``table`` of a definition that reads these columns."""
+    found: dict[str, object] = {"file": sheet.pattern, "path": sheet.path}
+    if not sheet.pattern:
+        found = {"files": {glob.escape(file): sheet.path for file in sheet.files}}
     found |= {"by": "name"} if sheet.by_name else {}
     found |= {"delimiter": sheet.delimiter} if sheet.delimiter != "," else {}
     found |= {"encoding": sheet.encoding} if sheet.encoding != ENCODINGS[0] else {}
     return found | {"columns": dict(columns)}
-
-
-def place_of(one: Field) -> str:
-    """Where a field stands, for people."""
-    level = one.view.level
-    if one.view.column:
-        return f"column {one.view.column}"
-    part = "name" if level == 0 else "folder" if level == 1 else f"folder {level} above the file"
-    tokens = [piece.token for piece in one.view.pieces]
-    if len(one.pieces) == len(tokens):
-        return part
-    word = f"{part}, part {tokens[one.start] + 1} of {max(tokens) + 1}" if max(tokens) else part
-    whole = one.view.whole_token(one.start, one.stop)
-    return word if whole else f"{word}, {'the start' if one.first else 'within'}"
 
 
 def pattern_of(named: Mapping[str, Field]) -> str:
@@ -243,18 +241,49 @@ def label_questions(labelling: Labelling, language: str) -> list[Question]:
             found.append(
                 Question(f"emotions.{value}", f"What does label {value!r} mean? It is left out until it is mapped.")
             )
-        elif one.how in ("beginning", "near"):
+        elif one.how in ("part", "beginning", "near"):
             found.append(Question(f"emotions.{value}", f"Does label {value!r} mean {one.label}?"))
     return found
 
 
-def refuse(paths: Sequence[PurePosixPath], folder: object, columns: Mapping[str, str]) -> CorpusError:
-    """What was seen in a folder in which nothing looks like emotions.
+def refuse(paths: Sequence[PurePosixPath], folder: object, tables: Tables | None, emotion: str = "") -> CorpusError:
+    """What was seen in a folder in which nothing looks like emotions, or nothing stands where they should.
 
     Args:
-        columns: of tables that name the recordings -> their first values.
+        emotion: where they should.
     """
-    seen, taken = [], set()
+    sheets = tables.sheets if tables else ()
+    seen = [*_seen_in_names(paths)]
+    seen += [
+        f"{sheet.title}, column {column}: {', '.join(sorted({value for value in values if value})[:6])}"
+        for sheet in sheets
+        for column, values in sheet.columns.items()
+    ]
+    seen += lines_of(tables.unusable if tables else {})
+    layout = "`pattern` is a regular expression for the path without suffix, such as "
+    layout += "'(?P<speaker>[^/]+)/(?P<emotion>[^_]+)_.*'"
+    if sheets:
+        block = {**table_of(sheets[0], {"speaker": "COLUMN", "emotion": "COLUMN"})}
+        layout += f"; `table: {json.dumps(block, ensure_ascii=False)}` reads {sheets[0].title}"
+    return CorpusError(
+        f"No emotions stand at {emotion!r}." if emotion
+        else "Nothing in the names of the recordings looks like emotions.",
+        file=folder,
+        field="--emotion" if emotion else None,
+        expected="a column of a table, or a place in the names as below, with 2 to "
+        f"{MOST_EMOTIONS} values" if emotion
+        else "a folder, a part of the names, or a column of a table (.csv, .tsv) beside them with words or usual "
+        "codes for emotions, or a column called emotion",
+        found="; ".join(seen),
+        hint="if one of these is the emotion, say which: --emotion 'folder', for instance, or --emotion COLUMN; or "
+        f"write the definition by hand: {layout}, and `emotions` maps what it reads; data_manifest/README.md has every "
+        "key, and `mser corpora check FILE.yaml` tries it",
+    )  # fmt: skip
+
+
+def _seen_in_names(paths: Sequence[PurePosixPath]) -> Iterator[str]:
+    """Each part of the names that varies: where it stands, and its first values."""
+    taken = set()
     for view in views_of(paths):
         if view.level in taken:
             continue
@@ -264,15 +293,4 @@ def refuse(paths: Sequence[PurePosixPath], folder: object, columns: Mapping[str,
             places = [place for place, piece in enumerate(view.pieces) if (piece.token, piece.run) == run]
             one = Field(view, places[0], places[-1] + 1)
             if len(one.counts) > 1:
-                seen.append(f"{place_of(one)}: {one.examples}")
-    seen += [f"{column}: {values}" for column, values in columns.items()]
-    return CorpusError(
-        "Nothing in the names of the recordings looks like emotions.",
-        file=folder,
-        expected="a folder, a part of the names, or a column of a table (.csv, .tsv) beside them with words or usual "
-        "codes for emotions",
-        found="; ".join(seen),
-        hint="write the definition by hand: `pattern` is a regular expression for the path without suffix, such as "
-        "'(?P<speaker>[^/]+)/(?P<emotion>[^_]+)_.*', and `emotions` maps what it reads; data_manifest/README.md has "
-        "every key, and `mser corpora check FILE.yaml` tries it",
-    )
+                yield f"{place_of(one)}: {one.examples}"

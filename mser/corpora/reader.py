@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from mser.containers import is_apple
 from mser.corpora.fields import FIELDS, joined_names
 from mser.corpora.nested import rows_of
 from mser.errors import CorpusError
@@ -41,7 +42,10 @@ class LabelReader:
 
     def _read_tables(self, folder: Path, table: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         places = table.get("files") or {table["file"]: table.get("path", "")}
-        paths = [(path, place) for pattern, place in places.items() for path in sorted(folder.glob(pattern))]
+        paths = [
+            (path, place) for pattern, place in places.items() for path in sorted(folder.glob(pattern))
+            if not is_apple(PurePosixPath(path.relative_to(folder)))
+        ]  # fmt: skip
         if not paths:
             raise CorpusError(
                 "The table of a corpus is not there.",

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mser.containers import FOREIGN_SUFFIXES, SUFFIXES
+from mser.containers import APPLE_FOLDER, APPLE_PREFIX, FOREIGN_SUFFIXES, SUFFIXES, is_apple
 
 LISTED = SUFFIXES | FOREIGN_SUFFIXES
 
@@ -32,8 +32,34 @@ class Candidate:
         return os.fsencode(str(self.relative)).decode("utf-8", "backslashreplace")
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a corpus folder.
+
+    Attributes:
+        files: all that could be a recording, sorted by path.
+        apple: files of macOS that are called like recordings and are none; not among ``files``.
+    """
+
+    files: tuple[Candidate, ...]
+    apple: int = 0
+
+    @property
+    def remark(self) -> str:
+        """The line on what is not listed; empty where there is nothing."""
+        if not self.apple:
+            return ""
+        names = f"{APPLE_PREFIX}*, {APPLE_FOLDER}"
+        return f"{self.apple} files of macOS ({names}) are called like recordings, and are left out"
+
+
 def candidates(folder: Path) -> list[Candidate]:
-    """Everything below a corpus folder that could be a recording, sorted by path.
+    """Everything below a corpus folder that could be a recording, sorted by path."""
+    return list(listing(folder).files)
+
+
+def listing(folder: Path) -> Listing:
+    """What lies below a corpus folder.
 
     Links to folders are not followed, so that no recording is listed twice and no walk is endless.
     """
@@ -50,7 +76,9 @@ def candidates(folder: Path) -> list[Candidate]:
         for path in (Path(place, name) for name in files):
             if path.suffix.lower() in LISTED:
                 found[path] = _fault(path, root)
-    return [Candidate(path, PurePosixPath(path.relative_to(folder).as_posix()), found[path]) for path in sorted(found)]
+    places = {path: PurePosixPath(path.relative_to(folder).as_posix()) for path in sorted(found)}
+    listed = tuple(Candidate(path, place, found[path]) for path, place in places.items() if not is_apple(place))
+    return Listing(listed, len(found) - len(listed))
 
 
 def _fault(path: Path, root: str) -> str:

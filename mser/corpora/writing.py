@@ -14,7 +14,8 @@ import yaml
 from mser.corpora.proposal import Proposal, Question
 
 WIDTH = 118
-ASKED = "unknown"
+#: What stands where only people know the answer, and what a line begins with that asks for it.
+ASKED, QUESTION = "unknown", "QUESTION"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def definition_text(proposal: Proposal, head: Head, examples: Mapping[str, Mappi
 def _comment(text: str) -> list[str]:
     # A name may hold what ends a line of YAML.
     text = "".join(one if one.isprintable() else " " for one in text)
-    return textwrap.wrap(f"QUESTION: {text}", WIDTH, initial_indent="# ", subsequent_indent="#   ")
+    return textwrap.wrap(f"{QUESTION}: {text}", WIDTH, initial_indent="# ", subsequent_indent="#   ")
 
 
 def _entries(proposal: Proposal, head: Head, examples: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

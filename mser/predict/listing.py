@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from mser.containers import FOREIGN_SUFFIXES, SUFFIXES
+from mser.containers import FOREIGN_SUFFIXES, SUFFIXES, is_apple
 from mser.errors import ConfigError
 
 
@@ -41,7 +41,10 @@ def recordings_of(given: Sequence[str], listed: TextIO | None, stack: ExitStack)
 
 def _recordings_in(folder: Path) -> list[Path]:
     suffixes = SUFFIXES | FOREIGN_SUFFIXES
-    found = sorted(one for one in folder.rglob("*") if one.suffix.lower() in suffixes and not one.is_dir())
+    found = sorted(
+        one for one in folder.rglob("*")
+        if one.suffix.lower() in suffixes and not one.is_dir() and not is_apple(one.relative_to(folder))
+    )  # fmt: skip
     if not found:
         raise ConfigError(
             "The folder holds no recording.",

@@ -136,11 +136,11 @@ def open_or_create(folder: Path, provenance: Provenance) -> Store:
         return Store(folder)
     try:
         provenance.write(folder)
-    except OSError as error:
+    except DiskError as error:
         raise DiskError(
             "The store's description cannot be written.",
             file=folder,
-            found=error.strerror,
+            found=error.found,
             hint="make room, or give a MSER_HOME that can be written to",
         ) from error
     return Store(folder)
