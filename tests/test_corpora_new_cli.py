@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from dataclasses import replace
@@ -140,7 +141,10 @@ def test_the_next_steps_can_be_pasted_whatever_the_paths_are(tmp_path: Path) -> 
     makefile = tmp_path / "Makefile"
     makefile.write_text("export MSER_CORPORA MSER_DEFINITIONS\nmanifest:\n\t@printenv MSER_CORPORA MSER_DEFINITIONS\n")
     done = subprocess.run(
-        ["sh", "-c", f"make -f '{makefile}' {make_line.split('make ')[1]}"], capture_output=True, text=True
+        ["sh", "-c", f"make -f '{makefile}' {make_line.split('make ')[1]}"],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))},
     )
     assert done.stdout.splitlines() == [str(folder.parent), str(out.parent)]
     elsewhere = run("new", folder, "--out", out.with_name("z.yaml"), "--name", "z").output

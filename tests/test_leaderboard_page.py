@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from train.report.study import probability
 from train.systems import task
 
 SVG_ADDRESSES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-FILES = ["leaderboard.csv", "leaderboard.html", "leaderboard.json"]
+FILES = ["few-shot.svg", "leaderboard.csv", "leaderboard.html", "leaderboard.json"]
 #: name -> title, control, whether it adapts.
 SYSTEMS = {
     "majority": ("majority class", "", False), "logistic": ("logistic regression", "", False),
@@ -273,6 +274,15 @@ def test_page_is_whole_and_loads_nothing(page: Page, folder: Path, whole: dict[s
     assert not re.search(r"@import|url\((?!#)", source)
     assert "default-src 'none'" in "".join(page.values("content"))
     assert sorted(path.name for path in folder.iterdir()) == FILES
+
+
+def test_the_means_over_k_are_a_picture_that_stands_alone(folder: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+    root = ElementTree.parse(folder / "few-shot.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.attrib["aria-label"].startswith("mean over pairs: UAR over k = 0, 1, 5, 10: logistic ")
+    no_shots = {name: [one for one in whole[name] if not one["k"]] for name in ("cells", "summary", "ideas")}
+    write_leaderboard({**whole, **no_shots}, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES[1:]
 
 
 def test_sections_come_in_order_and_every_picture_has_a_text(page: Page, whole: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mser.markup import Markup, bullets, element, grid, join, paragraph, picture, table
-from train.benchmark.board import Board, place, result_of
+from train.benchmark.board import Board, Setting, place, result_of
 from train.benchmark.pictures import MARKERS, Line, limits, shots_picture
 from train.benchmark.score_cells import mean_cell, system_mark
 from train.report.pictures import COLOURS, INK
@@ -30,6 +30,23 @@ def highlighted(board: Board, labels: str) -> list[str]:
     return bar + sorted(known, key=lambda name: known[name])[: len(COLOURS)]
 
 
+def means_picture(board: Board) -> Markup | None:
+    """The mean over pairs as a picture that stands alone; None where no shots were asked."""
+    settings = board.few_shot(board.first)
+    if not any(setting.k for setting in settings):
+        return None
+    names = board.asked([cell for setting in settings for cell in board.settings[setting]])
+    means = _means(board, settings, names)
+    looks = _looks(board, highlighted(board, board.first), names)
+    steps = [setting.k for setting in settings]
+    ends = limits(list(means.values()), [])
+    return shots_picture("mean over pairs", means, looks, steps, None, ends, (6.4, 4.2), legend=True)
+
+
+def _means(board: Board, settings: Sequence[Setting], names: Sequence[str]) -> dict[str, Line]:
+    return {name: [(setting.k, board.mean(setting, name)) for setting in settings] for name in names}
+
+
 def curves(board: Board, labels: str) -> Markup:
     """The mean over pairs, then a small picture of each pair."""
     settings = board.few_shot(labels)
@@ -38,7 +55,7 @@ def curves(board: Board, labels: str) -> Markup:
     shown = highlighted(board, labels)
     names = board.asked([cell for setting in settings for cell in board.settings[setting]])
     looks = _looks(board, shown, names)
-    means = {name: [(setting.k, board.mean(setting, name)) for setting in settings] for name in names}
+    means = _means(board, settings, names)
     pairs: dict[str, dict[str, Line]] = {}
     chances: dict[str, float | None] = {}
     for setting in settings:

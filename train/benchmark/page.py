@@ -10,6 +10,7 @@ from mser.markup import document, element
 from mser.style import CSS
 from train.benchmark.board import Board
 from train.benchmark.costs import costs, failures, systems
+from train.benchmark.few_shot import means_picture
 from train.benchmark.opening import header, how_to_read, notes, what_was_run
 from train.benchmark.score_tables import few_shot, other_labels, within, zero_shot
 from train.benchmark.text_tables import long_form, terminal_tables
@@ -32,7 +33,7 @@ def links(board: Board) -> dict[str, str]:
 
 
 def write_leaderboard(content: dict[str, Any], folder: Path) -> Path:
-    """Writes ``leaderboard.html``, ``leaderboard.json`` and ``leaderboard.csv``, each whole or not at all.
+    """Writes ``leaderboard.html``, ``.json`` and ``.csv``, and ``few-shot.svg`` of the means, each whole or not at all.
 
     Args:
         content: what the benchmark found; scores in percent, differences in points.
@@ -48,6 +49,8 @@ def write_leaderboard(content: dict[str, Any], folder: Path) -> Path:
     page = make_page(board)
     write_json(folder / "leaderboard.json", content)
     write_text(folder / "leaderboard.csv", long_form(board))
+    if (drawn := means_picture(board)) is not None:
+        write_text(folder / "few-shot.svg", drawn)
     write_text(folder / "leaderboard.html", page)
     return folder / "leaderboard.html"
 

@@ -39,13 +39,14 @@ def shots_picture(
     chance: float | None,
     ends: tuple[float, float],
     size: tuple[float, float],
+    legend: bool = False,
 ) -> Markup:
     """UAR over k, a line a system, with its mean where it is in colour.
 
     Args:
         looks: colour and marker of each system, no marker for the bar, None for pale ones; drawn in this order.
         shots: the values of k, drawn as even steps. chance: a dotted line. ends: of the axis of UAR.
-        size: width and height in inches.
+        size: width and height in inches. legend: whether the systems in colour are named inside the picture.
     """
     steps = {k: step for step, k in enumerate(shots)}
 
@@ -57,7 +58,10 @@ def shots_picture(
                 axes.plot(*points, color=PALE, lw=0.9, marker=".", ms=2.5)
             else:
                 colour, marker = look
-                axes.plot(*points, color=colour, lw=1.5, marker=marker, ms=4.5, ls="-" if marker else "--", alpha=0.9)
+                ls = "-" if marker else "--"
+                axes.plot(*points, color=colour, lw=1.5, marker=marker, ms=4.5, ls=ls, alpha=0.9, label=name)
+        if legend and axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=6.5, loc="best", reverse=True)
         if is_number(chance):
             axes.axhline(chance, color=FAINT, ls=":", lw=1)
         axes.set_xticks(range(len(shots)), [str(k) for k in shots])
