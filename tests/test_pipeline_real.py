@@ -33,8 +33,8 @@ def test_real_speech_goes_through_both_stages_with_a_real_model(tmp_path):
     said = must("extract", "manifest", "--language", "de", environment=environment)
     assert "published 535" in said
     must("extract", "states", "--language", "de", "--upstreams", f"acoustic {model}", environment=environment)
-    must("train", "search", environment={**environment, "EPOCHS": "150"})
-    said = must("train", "fit", environment={**environment, "EPOCHS": "150"})
+    must("train", "search", environment={**environment, "EPOCHS": "60"})
+    said = must("train", "fit", environment={**environment, "EPOCHS": "60"})
     assert "no speaker and no recording crosses a fold" in " ".join(said.split())
     uar = {one["method"]: one["uar"]["mean"] for one in results_of(tmp_path / "work")["results"]}
     # Anger against sadness is easy for a real model, on speakers it never heard.
