@@ -20,7 +20,7 @@ from mser.averaged import BETWEEN, AveragedModel
 from mser.checkpoint import save_model
 from mser.cli import main
 from mser.config import Workspace, read_json
-from mser.errors import ConfigError, RunError
+from mser.errors import ConfigError, DiskError, RunError
 from mser.experts import Expert
 from mser.faithful import FaithfulModel
 from mser.heads import ACTIVATIONS, POOLINGS
@@ -203,6 +203,8 @@ def exported(head: TrainedHead) -> Path:
     folder = head.path.parent / "exported"
     export_head(head, folder / "head.onnx", made_up(head, "").batches())
     assert [path.name for path in folder.iterdir()] == ["head.onnx"]
+    with pytest.raises(DiskError, match="cannot be written"):  # a file stands where the folder should be
+        export_head(head, folder / "head.onnx" / "head.onnx", made_up(head, "").batches())
     return folder / "head.onnx"
 
 

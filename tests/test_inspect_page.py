@@ -22,7 +22,7 @@ from toys import make_workspace, random_states, utterance
 from mser.checkpoint import save_model
 from mser.cli import main
 from mser.config import Workspace, write_json
-from mser.errors import ConfigError, ManifestError, RunError, StoreError
+from mser.errors import ConfigError, DiskError, ManifestError, RunError, StoreError
 from mser.experts import pooled_expert
 from mser.inspect.clouds import best_layer, layer_cloud
 from mser.inspect.embeddings import embed
@@ -396,6 +396,8 @@ def test_an_utterance_is_shown_with_its_labels_and_states(workspace: Workspace, 
         assert path.read_bytes().startswith(begins)
     with pytest.raises(ConfigError, match=r"\.png \.svg \.pdf"):
         draw_norms(row, found, tmp_path / "norms.gif")
+    with pytest.raises(DiskError, match="cannot be written"):  # a file stands where the folder should be
+        draw_norms(row, found, tmp_path / "norms.png" / "norms.png")
     assert line(np.ones(100)) == "▁" * 40
     assert line(np.array([1.0, np.inf, 2.0])) == line(np.array([np.nan] * 3)) == "not finite"
     with pytest.raises(ManifestError, match=r"one such as toy_de/s0u3"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from mser import __version__
 from mser.checkpoint import read_facts
+from mser.config import written_whole
 from mser.errors import ConfigError, RunError
 from mser.experts import averaging
 from mser.export.network import HeadNetwork, parts_of
@@ -95,13 +95,8 @@ def export_head(head: TrainedHead, path: Path, batches: Iterable[Batch], toleran
             found=", ".join(f"{value:.3g}" for value in wrong.values()),
             hint=f"the head is {parts_of(head)}; please report it",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with written_whole(path) as partial:
         partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return Exported(path, differences, utterances, inputs, outputs, len(content))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from mser.config import written_whole
 from mser.errors import ConfigError, ManifestError
 from mser.inspect.listing import StoreSummary
 from mser.manifest import Manifest, Utterance
@@ -147,7 +147,7 @@ def draw_norms(utterance: Utterance, found: Sequence[States], path: Path) -> Pat
         path: its suffix is the format, one of :data:`FORMATS`.
 
     Raises:
-        ConfigError: another suffix.
+        ConfigError: another suffix. DiskError: the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError("Unknown kind of picture.", field="out", expected=" ".join(FORMATS), found=path)
@@ -171,8 +171,6 @@ def draw_norms(utterance: Utterance, found: Sequence[States], path: Path) -> Pat
         axes.legend(handles[::every], labels[::every], loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     stream = io.BytesIO()
     figure.savefig(stream, format=path.suffix[1:].lower(), dpi=130)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(stream.getvalue())
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_bytes(stream.getvalue())
     return path
