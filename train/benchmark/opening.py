@@ -78,8 +78,8 @@ def what_was_run(board: Board) -> Markup:
         for entry in board.study.languages
     ]  # fmt: skip
     columns = ["language", "corpora", "utterances (N)", "speakers", "folds within", "emotions"]
-    labels = ["labels", "asked", "what counts as what", "left out: utterances"]
-    sets = [[name, entry["title"], _parts(entry), _left_out(entry)] for name, entry in board.labels.items()]
+    labels = ["labels", "asked", "left out: utterances", "what counts as what"]
+    sets = [[name, entry["title"], _left_out(entry), _parts(entry)] for name, entry in board.labels.items()]
     audit = join(["What the folds leak: ", element("a", "audit", attributes={"href": "#audit"}), "."])
     return section("run", "What was run", bullets(facts), table(columns, languages, css="prose"),
                    paragraph(audit, css="small"), table(labels, sets, css="prose"))  # fmt: skip
