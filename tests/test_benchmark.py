@@ -318,6 +318,26 @@ def test_a_system_whose_states_are_not_there_fails_and_is_asked_again_once_they_
     assert not any(cell["failed"] for cell in board(root)["cells"])
 
 
+def test_a_target_that_has_no_shots_to_give_is_asked_without_them(root: Path) -> None:
+    workspace = Workspace(root)
+    manifest = Manifest.read(workspace, "toy_it")
+    one = manifest.utterances[0].speaker_id  # joy is spoken by a single speaker, so one half has none of it
+    rows = tuple(row for row in manifest.utterances if row.emotion != "joy" or row.speaker_id == one)
+    replace(manifest, utterances=rows).write(workspace, [], [])
+    done = invoke(root, "--methods", "logistic", "--seeds", "0", "--shots", "1")
+    assert done.exit_code == 1
+    assert "no labelled utterance of joy" in done.output
+    found = {
+        (cell["protocol"], cell["target"]): cell for cell in board(root)["cells"] if cell["source"] != cell["target"]
+    }
+    assert len(found) == 4
+    for place, cell in found.items():
+        asked = place != ("few-shot", "it")
+        assert [len(cell["results"]), len(cell["failed"])] == [asked, not asked]
+    assert "no labelled utterance of joy" in found["few-shot", "it"]["failed"][0]["reason"]
+    assert found["zero-shot", "it"]["tested"] == len(rows)
+
+
 def test_a_pair_that_cannot_be_asked_is_marked_for_all_systems(root: Path) -> None:
     workspace = Workspace(root)
     manifest = Manifest.read(workspace, "toy_it")

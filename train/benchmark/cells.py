@@ -118,6 +118,22 @@ def drawn(part: Part, emotions: Sequence[str], k: int, seed: int) -> Part:
     return part.at(draw_shots(part.labels, len(emotions), k, seed))
 
 
+def no_shots(pair: Pair, languages: Mapping[str, Language]) -> ProtocolError | None:
+    """Why a half of the target's speakers has no labelled clips to give; None where both have some of each label.
+
+    Raises:
+        ProtocolError, ConfigError: the pair cannot be asked at all.
+    """
+    mapping, target = load_mapping(pair.labels), languages[pair.target]
+    emotions, parts = shared_labels(languages[pair.source], target, mapping), halves(target)
+    try:
+        for half in parts:
+            drawn(part_of(target, half, emotions, mapping), emotions, 1, 0)
+    except ProtocolError as error:
+        return error
+    return None
+
+
 @dataclass(frozen=True)
 class Asked:
     """A task with what only the benchmark knows: the truth of its test, indices into the task's emotions (n,)."""

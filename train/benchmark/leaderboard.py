@@ -107,17 +107,19 @@ def _cells_of(benchmark: Benchmark, pair: Pair) -> list[dict[str, Any]]:
     """The cells of a pair, with what every system said in each."""
     try:
         everything = {name: benchmark.asked(pair, name) for name in benchmark.systems}
-    except MserError as error:
-        return _impossible(benchmark, pair, error)
+        error = benchmark.no_shots(pair)
+    except MserError as whole:
+        return _impossible(benchmark, pair, whole, benchmark.protocols_of(pair))
     shapes: dict[tuple[str, int], Cell] = {}
     for asked in everything.values():
         for place, own in _by_cell(asked).items():
             first = own[0].task.seed
             shapes.setdefault(place, Cell.of(pair, [one for one in own if one.task.seed == first]))
-    return [
+    cells = [
         _cell(benchmark, cell, {name: _by_cell(asked).get(place, []) for name, asked in everything.items()})
         for place, cell in shapes.items()
     ]
+    return cells + (_impossible(benchmark, pair, error, [FEW_SHOT]) if error else [])
 
 
 def _by_cell(asked: Iterable[Asked]) -> dict[tuple[str, int], list[Asked]]:
@@ -127,9 +129,8 @@ def _by_cell(asked: Iterable[Asked]) -> dict[tuple[str, int], list[Asked]]:
     return dict(found)
 
 
-def _impossible(benchmark: Benchmark, pair: Pair, error: MserError) -> list[dict[str, Any]]:
-    """The cells of a pair that cannot be asked: all systems failed, for one reason."""
-    protocols = benchmark.protocols_of(pair)
+def _impossible(benchmark: Benchmark, pair: Pair, error: MserError, protocols: Sequence[str]) -> list[dict[str, Any]]:
+    """The cells of a pair that cannot be asked under these protocols: all systems failed, for one reason."""
     places = [(ZERO_SHOT, 0)] if ZERO_SHOT in protocols else []
     places += [(FEW_SHOT, k) for k in benchmark.shots] if FEW_SHOT in protocols else []
     target = language_of(benchmark.inputs, pair.target).data

@@ -19,12 +19,12 @@ import torch
 from mser.config import fingerprint, read_if_whole, write_json
 from mser.errors import ConfigError, MserError, RunError
 from mser.mapping import LabelMapping, load_mapping
-from train.benchmark.cells import Asked, Pair, pairs, protocols_of, rows_of, tasks_of
+from train.benchmark.cells import Asked, Pair, no_shots, pairs, protocols_of, rows_of, tasks_of
 from train.search import loaded
 from train.settings import Inputs, changed, require_seeds
 from train.systems import SYSTEMS, Entry, System
 from train.systems.layers import layer_scores
-from train.systems.task import FEW_SHOT, Answer, Language, Task
+from train.systems.task import FEW_SHOT, WITHIN, ZERO_SHOT, Answer, Language, Task
 
 #: Version of how the benchmark asks, whatever the systems: a change that makes other answers raises it.
 RECIPE = 1
@@ -109,17 +109,30 @@ class Benchmark:
         """The device of trainings, and the folder of what single layers score on dev speakers."""
         return self.inputs.torch_device, self.folder / "layers"
 
+    def languages_of(self, pair: Pair) -> dict[str, Language]:
+        """The states of a pair's languages."""
+        return {one: language_of(self.inputs, one) for one in (pair.source, pair.target)}
+
+    def no_shots(self, pair: Pair) -> MserError | None:
+        """Why a pair that should be asked with shots has none to give; None where it has, or none are asked for.
+
+        Raises:
+            MserError: the languages cannot be asked at all.
+        """
+        asked = FEW_SHOT in self.protocols_of(pair) and not pair.within
+        return no_shots(pair, self.languages_of(pair)) if asked else None
+
     def asked(self, pair: Pair, name: str) -> list[Asked]:
-        """The tasks of a pair that a system takes part in.
+        """The tasks of a pair that a system takes part in; none with shots where there are none.
 
         Raises:
             MserError: the languages cannot be asked so.
         """
         system = self.entry(name).system
         once = self.seeds[0] if self.unseeded is None else self.unseeded
-        languages = {one: language_of(self.inputs, one) for one in (pair.source, pair.target)}
         seeds = tuple(dict.fromkeys([once, *self.seeds]))
-        found = tasks_of(pair, languages, self.protocols_of(pair), self.shots, seeds, *self.where)
+        protocols = set(self.protocols_of(pair)) - ({FEW_SHOT} if self.no_shots(pair) else set())
+        found = tasks_of(pair, self.languages_of(pair), tuple(protocols), self.shots, seeds, *self.where)
         return [one for one in found if _takes_part(system, one.task, self.seeds, once)]
 
 
@@ -176,10 +189,10 @@ def layers_block(benchmark: Benchmark, pair: Pair) -> None:
 
     Before they are asked, so that the time is not counted as that of the system that comes first.
     """
-    languages = {one: language_of(benchmark.inputs, one) for one in (pair.source, pair.target)}
     try:
-        asked = tasks_of(pair, languages, benchmark.protocols_of(pair), [1], benchmark.seeds[:1], *benchmark.where)
-        for one in asked:
+        # They depend on the source alone, whatever is asked of the target.
+        languages = benchmark.languages_of(pair)
+        for one in tasks_of(pair, languages, (WITHIN, ZERO_SHOT), [], benchmark.seeds[:1], *benchmark.where):
             layer_scores(one.task)
     except MserError:
         return  # each system meets it, and its cell gives the reason
