@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mser.errors import ConfigError, ProtocolError
+from mser.grouping import grouped_parts
 from mser.manifest import Utterance
 from mser.published import PublishedFold, deal, emobox, random_fifths, serab
 
@@ -170,25 +169,6 @@ def everyone(utterances: Sequence[Utterance]) -> Fold:
     emotions = np.array([row.emotion for row in utterances])
     train = np.arange(len(utterances))
     return Fold(EVERYONE, train, train[:0], _dev_splits(EVERYONE, train, speakers, emotions))
-
-
-def grouped_parts(labels: np.ndarray, groups: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Parts each group belongs to as a whole, with the labels in about equal shares.
-
-    Args:
-        labels: (N,). groups: (N,), such as speakers. count: of parts, at most the number of rows of some label.
-
-    Returns:
-        The part (N,) of each row, 0 to ``count`` - 1.
-    """
-    parts = np.zeros(len(labels), dtype=int)
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # It warns of a label with fewer rows than there are parts; some parts lack it then, which is no harm here.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        for number, (_, test) in enumerate(splitter.split(labels, labels, groups)):
-            parts[test] = number
-    return parts
 
 
 def _grouped(speakers: np.ndarray, emotions: np.ndarray, count: int, what: str) -> list[np.ndarray]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mser.errors import ProtocolError
+from mser.grouping import grouped_parts
 from mser.manifest import Utterance
-from mser.protocol import grouped_parts
 
 #: Random halves of which the most even is taken.
 CANDIDATES = 10

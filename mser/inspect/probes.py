@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from mser.errors import ProtocolError
+from mser.grouping import grouped_parts
 from mser.manifest import Utterance
 from mser.metrics import score
 from mser.probe import choose_layer, fit_logistic
-from mser.protocol import GROUPED_FOLDS, LEAVE_ONE_OUT_SPEAKERS, Fold, grouped_parts, make_folds
+from mser.protocol import GROUPED_FOLDS, LEAVE_ONE_OUT_SPEAKERS, Fold, make_folds
 from mser.published import deal
 
 #: Folds of a cross-validated confound, at most.
