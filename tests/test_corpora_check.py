@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from draft_folders import put
 
 from mser.corpora import CorpusDefinition, load_definitions
 from mser.corpora.check import Checked, check
@@ -26,15 +27,6 @@ get: make it
 PATTERN = r"pattern: '(?P<speaker>[fm]\d)/(?P<text_id>t\d)_(?P<emotion>[a-z]+)'"
 REST = "emotions: {ang: anger, neu: neutral}\n"
 NAMES = [f"{who}/{text}_{one}.wav" for who in ("f1", "f2", "m1") for text in ("t1", "t2") for one in ("ang", "neu")]
-
-
-def put(folder: Path, names: Iterable[str]) -> Path:
-    """Files that hold no sound: nothing is decoded."""
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return folder
 
 
 def define(folder: Path, body: str = PATTERN + "\n" + REST, name: str = "tiny") -> CorpusDefinition:
